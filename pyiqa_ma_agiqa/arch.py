@@ -1,0 +1,146 @@
+"""MA-AGIQA with a compact semantic encoder: the metric ``ma_agiqa``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .experts import EXPERTS, GatedExperts
+from .input_checks import check_tensor
+from .preprocessing import branch_view, encoder_view
+from .quality import QualityBranch
+from .semantic import PromptQueries, SemanticEncoder, Tokens
+from .shipped import shipped_weights
+from .storage import load_weights
+
+logger = logging.getLogger("pyiqa")
+
+CHUNK = 16
+"""Images that pass the backbones at once; bounds the memory of large batches."""
+
+
+class MAAGIQA(nn.Module):
+    r"""No-reference quality of AI-generated images, on the MOS scale of AGIQA-3K (about 0 to 5).
+
+    The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower, read
+    by two learned prompt queries, stands in the place of mPLUG-Owl2-7B with its two text
+    prompts, and EfficientNet-Lite0 in the place of the ViT-B/8 + Swin quality branch. Trained by
+    this project on AGIQA-3K. It is **not** the published system and not its weights.
+
+    .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b
+
+    - :math:`e_{sem}, e_{coh}`: ReLU(Linear) of what each prompt query reads from the late tokens.
+    - :math:`e_q`: Linear of the mean features of the quality branch on native pixels and of the
+      statistics of the tower's early and middle patch tokens.
+    - :math:`g`: linear gate over all three; see `GatedExperts`.
+
+    Args:
+        pretrained: load the weights that the package carries; ``False`` for random weights.
+        pretrained_model_path: a file that `pyiqa_ma_agiqa.train` wrote, loaded instead.
+
+    Raises:
+        WeightsError: weights missing, damaged or not of this architecture.
+
+    Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
+    Assessment*, ACM MM 2024, sections 3.2 and 3.3.
+    """
+
+    width = 256
+
+    def __init__(
+        self, pretrained: bool = True, pretrained_model_path: str | os.PathLike | None = None
+    ) -> None:
+        super().__init__()
+        self.check_input_range = True
+        path = (
+            Path(pretrained_model_path)
+            if pretrained_model_path
+            else shipped_weights()
+            if pretrained
+            else None
+        )
+        # On the meta device no time goes into random weights that the file replaces.
+        with torch.device("meta" if path else "cpu"):
+            self.encoder = SemanticEncoder()
+            self.queries = PromptQueries()
+            self.branch = QualityBranch()
+            self.semantic_expert = self._semantic_expert()
+            self.coherence_expert = self._semantic_expert()
+            self.quality_expert = nn.Linear(QualityBranch.width + SemanticEncoder.statistics, self.width)
+            self.experts = GatedExperts(self.width)
+        if path:
+            load_weights(self, Path(path))
+        self.branch.to(memory_format=torch.channels_last)
+        self.eval()
+        logger.info(
+            "ma_agiqa: semantic encoder CLIP ViT-B/16 (compact), weights %s; the published system, with "
+            "mPLUG-Owl2-7B, is another metric (ma_agiqa_owl2) and is not part of this version",
+            path or "random",
+        )
+
+    def _semantic_expert(self) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(SemanticEncoder.width, self.width), nn.ReLU(), nn.Dropout(0.2))
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Load a weights file that `pyiqa_ma_agiqa.train` wrote.
+
+        Raises:
+            WeightsError: no such file, not safetensors, or not of this architecture.
+        """
+        load_weights(self, Path(path))
+
+    def backbone_passes(self, pixels: torch.Tensor) -> tuple[Tokens, torch.Tensor]:
+        """The forward passes of both backbones and nothing else; (N, 3, H, W) in [0, 1]."""
+        return self.encoder(encoder_view(pixels)), self.branch(branch_view(pixels))
+
+    def forward(self, x: torch.Tensor, return_parts: bool = False) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Score a batch.
+
+        Args:
+            x: (N, 3, H, W) RGB or (N, 1, H, W) grey, in [0, 1], both sides at least 16.
+            return_parts: return what the score is made of, too.
+
+        Returns:
+            Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
+            ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
+            quality, and ``quality_map`` (N, h, w), whose mean is the share of quality.
+
+        Raises:
+            InputError: wrong shape, type or range, an empty batch, or values that are not finite.
+        """
+        pixels = check_tensor(x, check_range=self.check_input_range)
+        chunks = [self._score(chunk) for chunk in pixels.split(CHUNK)]
+        parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return parts if return_parts else parts["score"]
+
+    def _score(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        tokens, features = self.backbone_passes(pixels)
+        semantic, coherence = self.queries(tokens.late).float().unbind(1)
+        features = features.float()
+        # Half precision is for the backbones; what follows is small and adds up to the score.
+        with torch.autocast(pixels.device.type, enabled=False):
+            quality = torch.cat([features.mean((2, 3)), tokens.patch_statistics], dim=1)
+            vectors = [
+                self.semantic_expert(semantic),
+                self.coherence_expert(coherence),
+                self.quality_expert(quality),
+            ]
+            score, gate, shares = self.experts(torch.stack(vectors, dim=1))
+            return {
+                "score": score,
+                "gate": gate,
+                "shares": shares,
+                "quality_map": self._quality_map(features, gate, shares),
+            }
+
+    def _quality_map(self, features: torch.Tensor, gate: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """The share of quality by patch: exact, since everything after the features is linear in them."""
+        weight = self.experts.output.weight[0] @ self.quality_expert.weight[:, : QualityBranch.width]
+        local = torch.einsum("nchw,c->nhw", features, weight)
+        quality = len(EXPERTS) - 1
+        centred = local - local.mean((1, 2), keepdim=True)
+        return shares[:, quality, None, None] + gate[:, quality, None, None] * centred

@@ -1,0 +1,52 @@
+"""Graded degradations of an image: blur, noise, JPEG compression, downscaling.
+
+Training ranks copies by strength with them (`training/quality_stage.py`) and
+`benchmarks/` measures monotonicity with them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from PIL import Image
+
+Degradation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+
+
+def blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur, sigma 0.5 to 5 pixels."""
+    return cv2.GaussianBlur(image, (0, 0), 0.5 + 4.5 * strength)
+
+
+def noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise, sigma 4 to 60 grey levels."""
+    noisy = image + (4 + 56 * strength) * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """JPEG compression, quality 60 down to 4."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=round(60 - 56 * strength))
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def downscale(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Area downscaling by 1.5 to 8, then bicubic upscaling to the first size."""
+    height, width = image.shape[:2]
+    factor = 1.5 + 6.5 * strength
+    small = (max(1, round(width / factor)), max(1, round(height / factor)))
+    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "blur": blur,
+    "noise": noise,
+    "jpeg": jpeg,
+    "downscale": downscale,
+}
+"""By name: ``f(image, strength, rng)``; image (H, W, 3) uint8 RGB, strength in [0, 1]."""

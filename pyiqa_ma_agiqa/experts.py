@@ -1,0 +1,42 @@
+"""Gated mixture of three experts: one design for both families (paper section 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+EXPERTS = ("semantic content", "coherence", "quality")
+"""Order of the experts, the gate and the shares."""
+
+
+class Mixture(NamedTuple):
+    """Result of a mixture: score (N, 1), gate (N, 3), shares (N, 3) with score = sum of shares."""
+
+    score: torch.Tensor
+    gate: torch.Tensor
+    shares: torch.Tensor
+
+
+class GatedExperts(nn.Module):
+    r"""Linear gate and linear output over three expert vectors.
+
+    .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b = \sum_i g_i (W e_i) + b,
+        \quad g = G [e_{sem}; e_{coh}; e_q] + c
+
+    There is no softmax: the gate is linear, as in the released system. As the output is
+    linear too, each expert has an exact additive share; b is split evenly among the three.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gating = nn.Linear(3 * width, 3)
+        self.output = nn.Linear(width, 1)
+
+    def forward(self, experts: torch.Tensor) -> Mixture:
+        """Expert vectors (N, 3, width) to a Mixture."""
+        gate = self.gating(experts.flatten(1))
+        bias = self.output.bias
+        shares = gate * (experts @ self.output.weight[0]) + bias / len(EXPERTS)
+        return Mixture(shares.sum(1, keepdim=True), gate, shares)

@@ -1,0 +1,63 @@
+"""Pixels to network inputs: one view for the semantic encoder, one for the quality branch.
+
+Both views keep the aspect ratio and have a bounded area, so time and memory do not
+grow with the image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+PATCH = 16
+"""Side of a patch of the semantic encoder, in pixels."""
+ENCODER_SIDE = 224
+"""The encoder view has about this side squared in area."""
+BRANCH_SIDES = (448, 576)
+"""The quality branch sees native pixels between these two sides squared; else the nearer bound."""
+WIDEST = 12.0
+"""Aspect ratios beyond this one are squeezed to it."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def encoder_size(height: int, width: int) -> tuple[int, int]:
+    """Size of the encoder view: multiples of 16, area about 224², aspect ratio kept."""
+    root = math.sqrt(_aspect(height, width))
+    cells = ENCODER_SIDE / PATCH
+    return PATCH * round(cells / root), PATCH * round(cells * root)
+
+
+def branch_size(height: int, width: int) -> tuple[int, int]:
+    """Size of the quality view: the image's own where its area lies within 448² to 576²."""
+    aspect = _aspect(height, width)
+    side = math.sqrt(height * width)
+    low, high = BRANCH_SIDES
+    if low <= side <= high and aspect == width / height:
+        return height, width
+    side = min(max(side, low), high)
+    return round(side / math.sqrt(aspect)), round(side * math.sqrt(aspect))
+
+
+def _aspect(height: int, width: int) -> float:
+    return min(max(width / height, 1 / WIDEST), WIDEST)
+
+
+def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Antialiased bicubic resize of (N, C, H, W) in [0, 1]; unchanged where the size fits."""
+    if pixels.shape[-2:] == size:
+        return pixels
+    return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def encoder_view(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) in [0, 1] to CLIP-normalised (N, 3, 16a, 16b), ab about 196."""
+    view = resize(pixels, encoder_size(*pixels.shape[-2:]))
+    return (view - view.new_tensor(CLIP_MEAN).view(3, 1, 1)) / view.new_tensor(CLIP_STD).view(3, 1, 1)
+
+
+def branch_view(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) in [0, 1] to (N, 3, h, w) in [0, 1], hw between 448² and 576²."""
+    return resize(pixels, branch_size(*pixels.shape[-2:]))

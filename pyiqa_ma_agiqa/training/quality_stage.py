@@ -1,0 +1,133 @@
+"""Stage 1: fine-tune the quality branch on random crops, with degraded copies ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..degradations import DEGRADATIONS
+from ..quality import QualityBranch
+from .data import ImageSource
+from .objective import degradation_loss, mos_loss
+from .run import Run
+
+
+@dataclass
+class QualityStageConfig:
+    """Recipe of stage 1. Sizes in pixels, rates per step."""
+
+    epochs: int = 12
+    crop: int = 256
+    batch: int = 16
+    degraded: int = 2
+    rate: float = 4e-4
+    decay: float = 0.02
+    average: float = 0.995
+    frozen_stages: int = 1
+    seed: int = 20
+
+
+class QualityRegressor(nn.Module):
+    """The quality branch with a linear MOS head on its mean features."""
+
+    def __init__(self, branch: QualityBranch, mean_mos: float) -> None:
+        super().__init__()
+        self.branch = branch
+        self.head = nn.Linear(QualityBranch.width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, mean_mos)
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) in [0, 1] to a MOS (N,)."""
+        return self.head(self.dropout(self.branch(pixels).mean((2, 3)))).squeeze(1)
+
+
+def random_view(image: np.ndarray, crop: int, rng: np.random.Generator) -> np.ndarray:
+    """A flipped, rescaled (0.87 to 1.15, half of the time) random crop of an (H, W, 3) uint8 image."""
+    side = round(crop / rng.uniform(0.87, 1.15)) if rng.random() < 0.5 else crop
+    side = min(side, *image.shape[:2])
+    top = rng.integers(image.shape[0] - side + 1)
+    left = rng.integers(image.shape[1] - side + 1)
+    view = image[top : top + side, left : left + side]
+    if rng.random() < 0.5:
+        view = view[:, ::-1]
+    if side != crop:
+        view = cv2.resize(view, (crop, crop), interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(view)
+
+
+def degraded_pair(view: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """A mild and a strong copy of one kind."""
+    degrade = DEGRADATIONS[str(rng.choice(list(DEGRADATIONS)))]
+    mild, strong = np.sort(rng.random(2))
+    strong = max(strong, min(1.0, mild + 0.25))
+    return [degrade(view, float(mild), rng), degrade(view, float(strong), rng)]
+
+
+def to_tensor(views: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.inference_mode()
+def predict_branch(regressor: QualityRegressor, images: ImageSource, rows: np.ndarray) -> np.ndarray:
+    """MOS (len(rows),) that the branch alone predicts from whole images."""
+    regressor.eval()
+    return torch.cat([regressor(to_tensor([images[row]])) for row in rows]).numpy()
+
+
+def train_quality_branch(
+    model: QualityRegressor,
+    images: ImageSource,
+    mos: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    config: QualityStageConfig,
+    out: Path,
+) -> QualityRegressor:
+    """Train in place, with a resumable checkpoint ``out/quality.pt``.
+
+    Args:
+        model: holds the weights to start from.
+        images: M images (H, W, 3) uint8 RGB.
+        mos: (M,) float32.
+        train, val: row numbers.
+
+    Returns:
+        The model with weights averaged over steps.
+    """
+    network = model.branch.network
+    for stage in [network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages]]:
+        stage.requires_grad_(False)
+    steps = len(train) // config.batch
+    run = Run(
+        model,
+        [{"params": [p for p in model.parameters() if p.requires_grad], "lr": config.rate}],
+        config,
+        steps,
+        out / "quality.pt",
+    )
+    for epoch in range(run.epoch, config.epochs):
+        rng = np.random.default_rng([config.seed, epoch])
+        torch.manual_seed(config.seed + epoch)
+        order = rng.permutation(train)
+        model.train()
+        for step in tqdm(range(steps), desc=f"quality {epoch + 1}/{config.epochs}", disable=None):
+            rows = order[step * config.batch : (step + 1) * config.batch]
+            views = [random_view(images[row], config.crop, rng) for row in rows]
+            pairs = [degraded_pair(view, rng) for view in views[: config.degraded]]
+            batch = views + [mild for mild, _ in pairs] + [strong for _, strong in pairs]
+            predicted = model(to_tensor(batch))
+            clean, mild, strong = predicted.split([len(views), len(pairs), len(pairs)])
+            loss = mos_loss(clean, torch.from_numpy(mos[rows]))
+            if pairs:
+                loss = loss + degradation_loss(clean[: len(pairs)], mild, strong)
+            run.step(loss)
+        run.end_epoch("quality", predict_branch(run.averaged, images, val), mos[val])
+    return run.averaged
