@@ -1,0 +1,60 @@
+"""What pyiqa's own metric tests ask of each name it lists, asked of ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyiqa
+import pytest
+import torch
+
+from pyiqa_ma_agiqa.configs import CONFIGS
+
+from .images import batch
+
+names = pytest.mark.parametrize("name", sorted(CONFIGS))
+
+
+@names
+def test_listed_as_no_reference(name):
+    assert name in pyiqa.list_models()
+    assert name in pyiqa.list_models(metric_mode="NR")
+    assert name not in pyiqa.list_models(metric_mode="FR")
+
+
+@names
+def test_forward_on_a_batch(name):
+    metric = pyiqa.create_metric(name, device="cpu")
+    assert metric.metric_mode == "NR"
+    assert metric.lower_better is False
+    low, high = (float(bound.strip(" ~")) for bound in metric.score_range.split(","))
+    scores = metric(batch(4, 224, 224))
+    assert scores.shape == (4, 1)
+    assert np.isfinite(scores.numpy()).all()
+    assert not scores.requires_grad
+    assert low - 1 < scores.min() and scores.max() < high + 1
+
+
+@names
+def test_gradient_backward(name):
+    metric = pyiqa.create_metric(name, as_loss=True, device="cpu")
+    images = batch(2, 224, 224).requires_grad_()
+    score = metric(images)
+    assert score.dim() == 0
+    score.backward()
+    assert torch.isnan(images.grad).sum() == 0
+    assert images.grad.abs().sum() > 0
+
+
+@names
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: CPU/GPU consistency not checked")
+def test_cpu_gpu_consistency(name):
+    images = batch(2, 224, 224)
+    on_cpu = pyiqa.create_metric(name, device="cpu")(images)
+    on_gpu = pyiqa.create_metric(name, device="cuda")(images)
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-3)
+
+
+@names
+def test_gray_images(name):
+    metric = pyiqa.create_metric(name, device="cpu")
+    assert metric(batch(2, 96, 128, channels=1)).isfinite().all()
