@@ -72,9 +72,7 @@ def test_parts_sum_to_the_score(metric):
     assert parts["gate"].shape == parts["shares"].shape == (2, 3)
     torch.testing.assert_close(parts["score"], metric(images), rtol=0, atol=1e-6)
     torch.testing.assert_close(parts["shares"].sum(1, keepdim=True), parts["score"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5)
 
 
 def test_the_gate_depends_on_the_image(metric):
@@ -96,7 +94,10 @@ def test_the_map_answers_to_a_local_change(metric):
     image = batch(1, 512, 512)
     spoiled = image.clone()
     spoiled[:, :, 352:, 352:] = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
-    change = metric.net(spoiled, return_parts=True)["quality_map"] - metric.net(image, return_parts=True)["quality_map"]
+    change = (
+        metric.net(spoiled, return_parts=True)["quality_map"]
+        - metric.net(image, return_parts=True)["quality_map"]
+    )
     change = change.abs()[0]
     assert change[12:, 12:].mean() > 3 * change[:6, :6].mean()
 
@@ -119,7 +120,9 @@ def test_copies_and_pickles_score_the_same(metric):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_stays_near_float32(metric, dtype):
-    images = torch.cat([batch(3, 224, 300), torch.rand(1, 3, 224, 300, generator=torch.Generator().manual_seed(0))])
+    images = torch.cat(
+        [batch(3, 224, 300), torch.rand(1, 3, 224, 300, generator=torch.Generator().manual_seed(0))]
+    )
     expected = metric(images)
     with torch.autocast("cpu", dtype):
         got = metric(images)

@@ -177,6 +177,7 @@ def train_semantic_experts(
     Returns:
         The regressor with weights averaged over steps.
     """
+    torch.manual_seed(config.seed)
     views = [LowerCache(out, "plain"), LowerCache(out, "flipped")]
     mild, strong = LowerCache(out, "mild"), LowerCache(out, "strong")
     seen = torch.from_numpy(views[0].statistics[train])

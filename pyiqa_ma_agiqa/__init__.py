@@ -1,0 +1,37 @@
+"""The no-reference metric ``ma_agiqa`` for AI-generated images, a plugin of pyiqa.
+
+An installed package needs no import: ``pyiqa.create_metric("ma_agiqa")`` finds it. Importing
+this module does the same by hand, for instance where the start-up file is turned off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._startup import install
+from .errors import InputError, WeightsError
+from .plugin import extend_imported
+
+if TYPE_CHECKING:
+    from .arch import MAAGIQA
+
+__version__ = "0.1.0"
+__all__ = ["MAAGIQA", "InputError", "WeightsError", "__version__"]
+
+_LAZY = {"MAAGIQA": ".arch"}
+"""Names whose modules import torch."""
+
+install()
+extend_imported()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

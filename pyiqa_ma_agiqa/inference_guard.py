@@ -1,0 +1,62 @@
+"""Our own reading and checks in pyiqa's `InferenceModel`, for our metrics alone.
+
+pyiqa reads files, checks tensors and unpickles weights before a metric's network sees
+anything. Its reader turns a 16-bit grey image white (a wrong score), its errors do not name
+the broken file, and an empty batch fails inside torch. The network cannot help that, so three
+methods of `InferenceModel` are replaced by ones that ask first whose network the model holds:
+ours takes `input_checks.py`, any other the original method, with the arguments untouched.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .input_checks import check_tensor, read_tensor
+
+GUARDED = "_pyiqa_ma_agiqa_guarded"
+
+
+def guard(inference_model: type, ours: type) -> None:
+    """Replace the three methods. Safe to repeat.
+
+    Args:
+        inference_model: pyiqa's class `InferenceModel`.
+        ours: class of the networks for which the replacements act.
+    """
+    for name, replacement in REPLACEMENTS.items():
+        original = inference_model.__dict__.get(name)
+        if original is not None and not hasattr(original, GUARDED):
+            setattr(inference_model, name, _dispatch(original, replacement, ours))
+
+
+def _dispatch(original: Callable, replacement: Callable, ours: type) -> Callable:
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        chosen = replacement if isinstance(getattr(self, "net", None), ours) else original
+        return chosen(self, *args, **kwargs)
+
+    setattr(method, GUARDED, True)
+    return method
+
+
+def _to_batched_tensor(self: Any, img: Any) -> Any:
+    return read_tensor(img)
+
+
+def _is_valid_input(self: Any, x: Any) -> None:
+    # pyiqa checks no range for losses, or where the user turned it off: the network follows.
+    self.net.check_input_range = self.check_input_range
+    check_tensor(x, check_range=self.check_input_range)
+
+
+def _load_weights(self: Any, weights_path: Any, weight_keys: str = "params") -> None:
+    self.net.load_weights(weights_path)
+
+
+REPLACEMENTS: dict[str, Callable] = {
+    "_to_batched_tensor": _to_batched_tensor,
+    "is_valid_input": _is_valid_input,
+    "load_weights": _load_weights,
+}

@@ -1,0 +1,197 @@
+"""Image sources to tensors, and what a tensor must be; every refusal is an `InputError`.
+
+The pixels are those of pyiqa's own reader (Pillow, ``convert("RGB")``, divided by 255), so
+EXIF orientation is not applied, transparency is dropped and an animation counts by its first
+frame. 16-bit grey images are the exception: that conversion clips them to white.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from .errors import InputError
+
+SMALLEST_SIDE = 16
+"""Smallest height and width in pixels."""
+TOLERANCE = 1e-6
+"""How far values may lie outside [0, 1], as in pyiqa."""
+
+_TIFF_BITS_PER_SAMPLE = 258
+_strict_reading = threading.Lock()
+
+
+def read_tensor(source: Any) -> torch.Tensor:
+    """Image to tensor.
+
+    Args:
+        source: path (str or os.PathLike), content of an image file (bytes or bytearray), Pillow
+            image, or a tensor, which is returned as it is, unchecked (`check_tensor` does that).
+
+    Returns:
+        (1, 3, H, W), float32, RGB in [0, 1].
+
+    Raises:
+        InputError: no such file, not an image, truncated, too large or too small, or of a type
+            or pixel format that has no defined meaning. The message names the file and the cure.
+    """
+    if isinstance(source, torch.Tensor):
+        return source
+    if isinstance(source, Image.Image):
+        return _pixels(source, getattr(source, "filename", "") or "the Pillow image")
+    if isinstance(source, bytes | bytearray):
+        return _decode(bytes(source), f"the image in {len(source)} bytes")
+    if isinstance(source, str | os.PathLike):
+        name = os.fsdecode(source)
+        return _decode(_read_file(name), name or "''")
+    if isinstance(source, np.ndarray):
+        cure = "give PIL.Image.fromarray(array), or a tensor (N, 3, H, W) with values in [0, 1]"
+    elif isinstance(source, list | tuple):
+        cure = "give one image at a time, or a tensor (N, 3, H, W) of images of one size"
+    else:
+        cure = "give a path, the bytes of an image file, a Pillow image or a tensor (N, 3, H, W)"
+    raise InputError(f"{type(source).__name__} is not an image that ma_agiqa reads; {cure}")
+
+
+def check_tensor(x: Any, check_range: bool = True) -> torch.Tensor:
+    """Check a batch of images.
+
+    Args:
+        x: (N, 3, H, W) RGB or (N, 1, H, W) grey, floating point, N >= 1, H and W >= 16.
+        check_range: whether values must lie in [0, 1]; NaN and infinities are refused anyway.
+
+    Returns:
+        The same images as float32 with three channels, differentiable.
+
+    Raises:
+        InputError: the message gives the value at fault and the cure.
+    """
+    if not isinstance(x, torch.Tensor):
+        raise InputError(f"{type(x).__name__} is not a tensor; give a tensor (N, 3, H, W) in [0, 1]")
+    shape = tuple(x.shape)
+    if x.dim() != 4:
+        cure = "add the batch dimension with x.unsqueeze(0)" if x.dim() == 3 else "give (N, 3, H, W)"
+        raise InputError(f"tensor of shape {shape} has {x.dim()} dimensions, not 4; {cure}")
+    if shape[0] == 0:
+        raise InputError(f"tensor of shape {shape} is an empty batch; give at least one image")
+    if shape[1] not in (1, 3):
+        if shape[3] in (1, 3):
+            cure = "put the channels first with x.permute(0, 3, 1, 2)"
+        elif shape[1] == 4:
+            cure = "drop the alpha channel with x[:, :3]"
+        else:
+            cure = "give RGB (N, 3, H, W) or grey (N, 1, H, W)"
+        raise InputError(f"tensor of shape {shape} has {shape[1]} channels, not 3 or 1; {cure}")
+    _check_size(shape[2], shape[3], f"tensor of shape {shape}")
+    if not x.is_floating_point() or x.layout != torch.strided:
+        cure = "divide by 255: x.float() / 255" if x.dtype == torch.uint8 else "give float32 in [0, 1]"
+        kind = x.dtype if x.layout == torch.strided else x.layout
+        raise InputError(f"tensor is {kind}, not dense floating point; {cure}")
+    x = x.float()
+    low, high = (value.item() for value in x.detach().aminmax())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError("tensor has values that are NaN or infinite; give finite values in [0, 1]")
+    if check_range and (low < -TOLERANCE or high > 1 + TOLERANCE):
+        cure = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale or clamp to [0, 1]"
+        raise InputError(f"tensor has values from {low:.6g} to {high:.6g}, not within [0, 1]; {cure}")
+    return x.expand(-1, 3, -1, -1)
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        mode = os.stat(name).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(
+                f"{name}: is a folder; give its files one by one (`pyiqa ma_agiqa -t` takes folders)"
+            )
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{name}: is not a regular file; give the path of an image file")
+        with open(name, "rb") as file:
+            return file.read()
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{name or repr(name)}: no such file; check the path") from None
+    except OSError as error:
+        raise InputError(
+            f"{name}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    except ValueError:
+        raise InputError(f"{name!r}: not a path; a path has no null characters") from None
+
+
+def _decode(content: bytes, name: str) -> torch.Tensor:
+    if not content:
+        raise InputError(f"{name}: is empty; make or fetch the file again")
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not an image that Pillow can read; convert it to PNG or JPEG") from None
+    except Exception as error:
+        raise _unreadable(name, error) from None
+    return _pixels(image, name)
+
+
+def _pixels(image: Image.Image, name: str) -> torch.Tensor:
+    _check_size(image.height, image.width, name)
+    try:
+        _load(image)
+        if image.mode.startswith("I;16"):
+            pixels = np.asarray(image).astype(np.float32) / (2 ** _bits(image) - 1)
+            pixels = np.repeat(pixels[:, :, None], 3, 2)
+        elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, before Pillow had I;16
+            pixels = np.repeat(np.asarray(image).astype(np.float32)[:, :, None] / 65535, 3, 2)
+        elif image.mode in ("I", "F"):
+            raise InputError(
+                f"{name}: 32-bit grey pixels (mode {image.mode}) have no defined range; "
+                "convert it to 8 or 16 bits"
+            )
+        else:
+            pixels = np.asarray(image.convert("RGB")).astype(np.float32) / 255
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise _unreadable(name, error) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).contiguous()
+
+
+def _load(image: Image.Image) -> None:
+    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+        image.load()
+        return
+    # One of pyiqa's modules sets this for the whole process; the missing part would be scored as grey.
+    with _strict_reading:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            image.load()
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+def _bits(image: Image.Image) -> int:
+    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (16,))
+    return bits[0] if isinstance(bits, tuple) else bits
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"{name}: {width} x {height} pixels are too few; "
+            f"both sides must have at least {SMALLEST_SIDE} pixels, so give a larger image"
+        )
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return InputError(
+            f"{name}: has more pixels than Pillow decodes ({error}); "
+            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+    return InputError(f"{name}: the image is truncated or damaged ({error}); make or fetch the file again")

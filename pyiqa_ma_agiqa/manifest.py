@@ -1,0 +1,34 @@
+"""`weights_manifest.json`: names, origins and checksums of the weights files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import WeightsError
+
+PACKAGE = Path(__file__).resolve().parent
+PACKAGE_WEIGHTS_DIR = PACKAGE / "weights"
+"""Folder of the weights files that come with the package."""
+NAME = "weights_manifest.json"
+
+
+def load_manifest() -> dict[str, Any]:
+    """Read the manifest: the copy a wheel carries, or the one at the top of the checkout.
+
+    Raises:
+        WeightsError: there is no manifest, or it is not a JSON object.
+    """
+    for path in (PACKAGE / NAME, PACKAGE.parent / NAME):
+        if path.is_file():
+            break
+    else:
+        raise WeightsError(f"{PACKAGE / NAME}: no such file; reinstall pyiqa-ma-agiqa")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not readable JSON ({error}); reinstall pyiqa-ma-agiqa") from None
+    if not isinstance(manifest, dict):
+        raise WeightsError(f"{path}: not a JSON object; reinstall pyiqa-ma-agiqa")
+    return manifest

@@ -1,0 +1,116 @@
+"""Shared by the tests: the metric without its weights, built distributions, fresh environments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pyiqa_ma_agiqa
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_FILES = (
+    *("pyproject.toml", "setup.cfg", "setup.py", "MANIFEST.in", "LICENSE", "weights_manifest.json"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyiqa_ma_agiqa_entry.py"),
+)
+
+
+class Environment:
+    """A fresh virtual environment that sees what this interpreter has installed, after its own."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, symlinks=True, with_pip=False)
+        self.python = folder / "bin" / "python"
+        self.site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        parents = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        # Python does not run the start-up files of a folder that a .pth file names.
+        (self.site / "zz_parent.pth").write_text("\n".join(sorted(parents)))
+        self.folder = folder
+
+    def run(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the environment's folder; the start-up file is on unless `variables` say else."""
+        names = ("PYTHONPATH", "PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
+        environ = {k: v for k, v in os.environ.items() if k not in names} | variables
+        done = subprocess.run(
+            [self.python, *arguments], cwd=self.folder, env=environ, capture_output=True, text=True
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def pip(self, *arguments: str) -> None:
+        self.run("-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+    def install(self, *what: str) -> None:
+        # The package may be installed for this interpreter as well: that one does not count.
+        self.pip("install", "--no-deps", "--no-build-isolation", "--no-index", "--ignore-installed", *what)
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.site)) for path in self.site.rglob("*")}
+
+
+@pytest.fixture
+def new_environment(tmp_path):
+    return Environment(tmp_path / "environment")
+
+
+def copy_checkout(folder: Path) -> Path:
+    """What a build needs, hard links where possible, so that no build writes to the checkout."""
+
+    def link(source, target):
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    unwanted = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "pyiqa_ma_agiqa", folder / "pyiqa_ma_agiqa", copy_function=link, ignore=unwanted)
+    for name in BUILD_FILES:
+        link(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel, built from the sdist, as `python -m build` does."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("checkout"))
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(checkout)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """An environment with the wheel installed. Not to be changed by tests."""
+    environment = Environment(tmp_path_factory.mktemp("installed"))
+    environment.install(str(wheel))
+    return environment
+
+
+@pytest.fixture(scope="session")
+def untrained_metric():
+    """The metric from pyiqa's own function, with random weights."""
+    import pyiqa
+    import torch
+
+    assert pyiqa_ma_agiqa.__version__
+    torch.manual_seed(0)
+    return pyiqa.create_metric("ma_agiqa", pretrained=False, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """A Pillow image, 96 x 64, RGB: smooth colours with some noise."""
+    rows, columns = np.mgrid[0:64, 0:96]
+    noise = np.random.default_rng(7).integers(0, 40, (64, 96, 3))
+    colours = np.stack([2 * columns, 3 * rows, columns + rows], 2) + noise
+    return Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))

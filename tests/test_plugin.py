@@ -1,0 +1,164 @@
+"""The metric inside pyiqa: found by itself, and nothing else of pyiqa changed."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import statistics
+import subprocess
+import sys
+
+import pyiqa
+import pytest
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+from pyiqa.models.inference_model import InferenceModel
+from pyiqa.utils.registry import ARCH_REGISTRY
+
+import pyiqa_ma_agiqa
+from pyiqa_ma_agiqa.arch import MAAGIQA
+from pyiqa_ma_agiqa.configs import CONFIGS
+from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
+
+from .conftest import ROOT
+
+
+def fresh(code):
+    """What a fresh process prints that imports from the checkout."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_listed_as_a_no_reference_metric():
+    assert "ma_agiqa" in pyiqa.list_models()
+    assert "ma_agiqa" in pyiqa.list_models("NR")
+    assert "ma_agiqa" not in pyiqa.list_models("FR")
+    assert "ma_agiqa" in pyiqa.list_models(filter="ma_*")
+
+
+def test_listed_on_the_command_line(monkeypatch, capsys):
+    from pyiqa.pyiqa_cmd import main
+
+    monkeypatch.setattr(sys, "argv", ["pyiqa", "-ls"])
+    main()
+    assert "'ma_agiqa'" in capsys.readouterr().out
+
+
+def test_entries_have_the_keys_and_types_of_pyiqas():
+    theirs = DEFAULT_CONFIGS["musiq"]
+    for config in CONFIGS.values():
+        assert config.keys() == theirs.keys() | {"lower_better"}
+        assert all(type(config[key]) is type(theirs[key]) for key in theirs)
+
+
+def test_created_by_pyiqa(untrained_metric):
+    assert type(untrained_metric) is InferenceModel
+    assert type(untrained_metric.net) is MAAGIQA
+    assert untrained_metric.metric_mode == "NR"
+    assert untrained_metric.lower_better is False
+    assert untrained_metric.score_range == "~0, ~5"
+    assert ARCH_REGISTRY.get("MAAGIQA") is MAAGIQA is pyiqa_ma_agiqa.MAAGIQA
+
+
+def test_version_is_that_of_the_distribution():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert pyiqa_ma_agiqa.__version__ == setup["metadata"]["version"]
+
+
+def test_names_of_the_module():
+    assert set(pyiqa_ma_agiqa.__all__) <= set(dir(pyiqa_ma_agiqa))
+    assert all(hasattr(pyiqa_ma_agiqa, name) for name in pyiqa_ma_agiqa.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pyiqa_ma_agiqa.nothing
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time; start = time.perf_counter(); import pyiqa_ma_agiqa; "
+        "seconds = time.perf_counter() - start; "
+        "print(seconds, *{'torch', 'numpy', 'pyiqa', 'transformers', 'timm'} & set(sys.modules))"
+    )
+    runs = [fresh(code).split() for _ in range(5)]
+    assert {len(run) for run in runs} == {1}, f"it imported {runs[0][1:]}"
+    seconds = statistics.median(float(run[0]) for run in runs)
+    print(f"import pyiqa_ma_agiqa takes {seconds * 1e3:.0f} ms")
+    assert seconds < 0.1
+
+
+# Scores and errors of metrics of pyiqa, as text, and which of pyiqa's modules it imported.
+OTHERS = """
+import io, json, sys, warnings, numpy, pyiqa, torch
+from PIL import Image
+import pyiqa_ma_agiqa
+image = Image.fromarray(numpy.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=numpy.uint8))
+deep = Image.fromarray(numpy.linspace(0, 65535, 4096).reshape(64, 64).astype(numpy.uint16))
+buffer = io.BytesIO(); image.save(buffer, "PNG"); content = buffer.getvalue()
+batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+inputs = [image, deep, content, batch, batch[:, :1]]
+inputs += [batch * 255, batch[0], batch[:0], content[:3000], "no.png", 7]
+metrics = [pyiqa.create_metric(name, device="cpu") for name in ("piqe", "psnr")]
+def outcome(call, *args):
+    try:
+        return str(call(*args))
+    except Exception as error:
+        return type(error).__name__ + str(error).split(" at 0x")[0]
+def outcomes():
+    reference = [batch]
+    found = [outcome(m, i, *reference[: m.metric_mode == "FR"]) for m in metrics for i in inputs]
+    return found + [outcome(m.load_weights, "no.pth") for m in metrics]
+before = outcomes()
+ours = pyiqa.create_metric("ma_agiqa", pretrained=False, device="cpu")
+after = outcomes()
+modules = [m for m in sys.modules if m.startswith("pyiqa.archs.") and m.endswith("_arch")]
+sys.__stdout__.write("\\n" + json.dumps([before, after, modules, type(ours.net).__name__]))
+"""
+
+
+@pytest.fixture(scope="module")
+def others():
+    return json.loads(fresh(OTHERS).splitlines()[-1])
+
+
+def test_other_metrics_behave_as_before(others):
+    before, after, *_ = others
+    assert before == after
+    assert len(set(before)) > 8, "scores and errors should differ among inputs"
+    assert not any("InputError" in outcome for outcome in after)
+
+
+def test_creation_does_not_import_all_architectures(others):
+    assert set(others[2]) == {"pyiqa.archs.piqe_arch", "pyiqa.archs.psnr_arch"}
+
+
+class TestGuard:
+    class Theirs:
+        net = object()
+
+        def _to_batched_tensor(self, *args, **kwargs):
+            return args, kwargs
+
+        def load_weights(self, *args, **kwargs):
+            return args, kwargs
+
+    def test_passes_arguments_on_untouched(self):
+        model = type("Model", (), dict(vars(self.Theirs)))
+        guard(model, MAAGIQA)
+        for name in ("_to_batched_tensor", "load_weights"):
+            argument = object()
+            args, kwargs = getattr(model(), name)(argument, 2, key=argument)
+            assert args[0] is argument and args[1] == 2 and kwargs == {"key": argument}
+
+    def test_is_safe_to_repeat_and_skips_what_is_missing(self):
+        model = type("Model", (), dict(vars(self.Theirs)))
+        guard(model, MAAGIQA)
+        once = dict(vars(model))
+        guard(model, MAAGIQA)
+        assert dict(vars(model)) == once
+        assert "is_valid_input" not in once
+
+    def test_is_in_place_once(self, untrained_metric):
+        for name in REPLACEMENTS:
+            method = getattr(InferenceModel, name)
+            assert not hasattr(method.__wrapped__, "__wrapped__")
+            assert method.__wrapped__.__module__ == InferenceModel.__module__
