@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .experts import EXPERTS, GatedExperts
+from .experts import GatedExperts
 from .input_checks import check_tensor
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
-from .semantic import PromptQueries, SemanticEncoder, Tokens
+from .semantic import COHERENCE, CONTENT, QUALITY, SemanticEncoder, split_summary
 from .shipped import shipped_weights
 from .storage import load_weights
 
@@ -26,16 +26,17 @@ CHUNK = 16
 class MAAGIQA(nn.Module):
     r"""No-reference quality of AI-generated images, on the MOS scale of AGIQA-3K (about 0 to 5).
 
-    The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower, read
-    by two learned prompt queries, stands in the place of mPLUG-Owl2-7B with its two text
-    prompts, and EfficientNet-Lite0 in the place of the ViT-B/8 + Swin quality branch. Trained by
-    this project on AGIQA-3K. It is **not** the published system and not its weights.
+    The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower stands in
+    the place of mPLUG-Owl2-7B with its two text prompts, and EfficientNet-Lite0 in the place of
+    the ViT-B/8 + Swin quality branch. Trained by this project on AGIQA-3K. It is **not** the
+    published system and not its weights.
 
     .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b
 
-    - :math:`e_{sem}, e_{coh}`: ReLU(Linear) of what each prompt query reads from the late tokens.
-    - :math:`e_q`: Linear of the mean features of the quality branch on native pixels and of the
-      statistics of the tower's early and middle patch tokens.
+    - :math:`e_{sem}`, semantic content: Linear of the class tokens of the tower's late blocks.
+    - :math:`e_{coh}`, coherence: Linear of the statistics of the late blocks' patch tokens.
+    - :math:`e_q`, quality: Linear of the mean features of the quality branch on native pixels and
+      of the class token and patch statistics of the early and middle blocks.
     - :math:`g`: linear gate over all three; see `GatedExperts`.
 
     Args:
@@ -49,7 +50,7 @@ class MAAGIQA(nn.Module):
     Assessment*, ACM MM 2024, sections 3.2 and 3.3.
     """
 
-    width = 256
+    width = 17
 
     def __init__(
         self, pretrained: bool = True, pretrained_model_path: str | os.PathLike | None = None
@@ -66,11 +67,10 @@ class MAAGIQA(nn.Module):
         # On the meta device no time goes into random weights that the file replaces.
         with torch.device("meta" if path else "cpu"):
             self.encoder = SemanticEncoder()
-            self.queries = PromptQueries()
             self.branch = QualityBranch()
-            self.semantic_expert = self._semantic_expert()
-            self.coherence_expert = self._semantic_expert()
-            self.quality_expert = nn.Linear(QualityBranch.width + SemanticEncoder.statistics, self.width)
+            self.semantic_expert = nn.Linear(CONTENT, self.width)
+            self.coherence_expert = nn.Linear(COHERENCE, self.width)
+            self.quality_expert = nn.Linear(QualityBranch.width + QUALITY, self.width)
             self.experts = GatedExperts(self.width)
         if path:
             load_weights(self, Path(path))
@@ -82,9 +82,6 @@ class MAAGIQA(nn.Module):
             path or "random",
         )
 
-    def _semantic_expert(self) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(SemanticEncoder.width, self.width), nn.ReLU(), nn.Dropout(0.2))
-
     def load_weights(self, path: str | os.PathLike) -> None:
         """Load a weights file that `pyiqa_ma_agiqa.train` wrote.
 
@@ -93,7 +90,7 @@ class MAAGIQA(nn.Module):
         """
         load_weights(self, Path(path))
 
-    def backbone_passes(self, pixels: torch.Tensor) -> tuple[Tokens, torch.Tensor]:
+    def backbone_passes(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The forward passes of both backbones and nothing else; (N, 3, H, W) in [0, 1]."""
         return self.encoder(encoder_view(pixels)), self.branch(branch_view(pixels))
 
@@ -118,29 +115,27 @@ class MAAGIQA(nn.Module):
         return parts if return_parts else parts["score"]
 
     def _score(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        tokens, features = self.backbone_passes(pixels)
-        semantic, coherence = self.queries(tokens.late).float().unbind(1)
+        summary, features = self.backbone_passes(pixels)
         features = features.float()
         # Half precision is for the backbones; what follows is small and adds up to the score.
         with torch.autocast(pixels.device.type, enabled=False):
-            quality = torch.cat([features.mean((2, 3)), tokens.patch_statistics], dim=1)
+            content, coherence, quality = split_summary(summary)
             vectors = [
-                self.semantic_expert(semantic),
+                self.semantic_expert(content),
                 self.coherence_expert(coherence),
-                self.quality_expert(quality),
+                self.quality_expert(torch.cat([features.mean((2, 3)), quality], dim=1)),
             ]
             score, gate, shares = self.experts(torch.stack(vectors, dim=1))
             return {
                 "score": score,
                 "gate": gate,
                 "shares": shares,
-                "quality_map": self._quality_map(features, gate, shares),
+                "quality_map": self._quality_map(features, gate[:, 2], shares[:, 2]),
             }
 
-    def _quality_map(self, features: torch.Tensor, gate: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    def _quality_map(self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """The share of quality by patch: exact, since everything after the features is linear in them."""
         weight = self.experts.output.weight[0] @ self.quality_expert.weight[:, : QualityBranch.width]
         local = torch.einsum("nchw,c->nhw", features, weight)
-        quality = len(EXPERTS) - 1
         centred = local - local.mean((1, 2), keepdim=True)
-        return shares[:, quality, None, None] + gate[:, quality, None, None] * centred
+        return share[:, None, None] + gate[:, None, None] * centred

@@ -19,6 +19,8 @@ SCALE = ".scale"
 """Suffix of the tensor that holds the scales of a stored matrix."""
 SMALLEST = 4096
 """Matrices with fewer values stay float32."""
+EXACT = ("quality_expert.", "semantic_expert.", "coherence_expert.", "experts.")
+"""Small tensors whose columns differ by orders of magnitude stay float32 too."""
 
 
 def quantise(matrix: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +41,7 @@ def save_weights(
     """Write the model's state_dict; ``bits=None`` keeps every tensor float32."""
     stored = {}
     for name, tensor in model.state_dict().items():
-        if bits and tensor.dim() >= 2 and tensor.numel() >= SMALLEST:
+        if bits and tensor.dim() >= 2 and tensor.numel() >= SMALLEST and not name.startswith(EXACT):
             stored[name], stored[name + SCALE] = quantise(tensor, bits)
         else:
             stored[name] = tensor.detach().contiguous()

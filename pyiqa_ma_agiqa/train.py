@@ -4,9 +4,10 @@
     python -m pyiqa_ma_agiqa.train --images FOLDER --table ratings.csv --out FOLDER
 
 The first rebuilds the shipped weights (`training/agiqa3k.yaml`); the second starts from
-them. Stages: the quality branch, then the semantic experts on cached tokens, then their
-fusion on the val part. An interrupted run goes on where it was when called again. Writes
-``weights.safetensors`` (for ``pretrained_model_path``), ``metrics.json`` and a log to the folder.
+them. Stages: the quality branch; then the experts and the gate in closed form on what the
+frozen tower says, joined with the branch at a weight chosen on the val part. An interrupted
+run goes on where it was when called again. Writes ``weights.safetensors`` (for
+``pretrained_model_path``) and ``metrics.json`` to the folder.
 """
 
 from __future__ import annotations
@@ -19,32 +20,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
 
 from .agreement import agreement
 from .arch import MAAGIQA
 from .errors import InputError, PluginError
-from .experts import EXPERTS
 from .storage import save_weights
-from .training.data import Images, Ratings, read_ratings
-from .training.fusion_stage import choose_blend, fold_statistics, fuse
+from .training.data import Images, read_ratings
+from .training.experts_stage import (
+    ExpertsStageConfig,
+    cache_summaries,
+    choose_blend,
+    fit_experts,
+    join_branch,
+    predict_experts,
+)
 from .training.quality_stage import (
     QualityRegressor,
     QualityStageConfig,
+    branch_features,
     predict_branch,
-    to_tensor,
     train_quality_branch,
-)
-from .training.semantic_stage import (
-    LowerCache,
-    SemanticStageConfig,
-    cache_degraded,
-    cache_lower,
-    predict,
-    train_semantic_experts,
 )
 from .training.starts import branch_from_wheel, tower_from_wheel
 
@@ -78,7 +75,7 @@ class Recipe:
     out: str
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
-    semantic: SemanticStageConfig = dataclasses.field(default_factory=SemanticStageConfig)
+    experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)
     bits: int = 8
 
 
@@ -86,7 +83,7 @@ SECTIONS: dict[str, Any] = {
     "data": DataConfig,
     "start": StartConfig,
     "quality": QualityStageConfig,
-    "semantic": SemanticStageConfig,
+    "experts": ExpertsStageConfig,
 }
 
 
@@ -102,7 +99,7 @@ def read_recipe(path: Path) -> Recipe:
             "data": DataConfig,
             "start": StartConfig,
             "quality": QualityStageConfig,
-            "semantic": SemanticStageConfig,
+            "experts": ExpertsStageConfig,
         }
         return Recipe(
             **{
@@ -144,58 +141,41 @@ def train(recipe: Recipe) -> dict[str, Any]:
     )
     fitted, chosen = ratings.rows("train"), ratings.rows("val")
     images = Images(ratings.paths)
-    torch.manual_seed(recipe.semantic.seed)
+    torch.manual_seed(recipe.experts.seed)
     model = starting_model(recipe.start)
 
     quality = QualityRegressor(model.branch, float(ratings.mos[fitted].mean()))
     quality = train_quality_branch(quality, images, ratings.mos, fitted, chosen, recipe.quality, out)
 
-    semantic = recipe.semantic
-    cache_lower(model.encoder, images, out, "plain", flip=False, low_precision=False)
-    cache_lower(model.encoder, images, out, "flipped", flip=True, low_precision=True)
-    count = min(semantic.degraded_images, len(fitted))
-    degraded = np.sort(np.random.default_rng([semantic.seed, 0]).choice(fitted, count, replace=False))
-    cache_degraded(model.encoder, images, degraded, out, semantic.seed)
-    regressor = train_semantic_experts(model, ratings.mos, fitted, chosen, degraded, semantic, out)
+    stage = recipe.experts
+    encoder = model.encoder.eval()
+    plain = cache_summaries(encoder, images, out / "plain.npy")
+    flipped = cache_summaries(encoder, images, out / "flipped.npy", flip=True, low_precision=True)
+    fit_experts(model, plain[fitted], flipped[fitted], ratings.mos[fitted], stage)
+    features = {part: branch_features(quality.branch, images, ratings.rows(part)) for part in ("val", "test")}
+    branch = predict_branch(quality, features["val"])
+    experts = predict_experts(model, plain[chosen])
+    blend = choose_blend(experts, branch, ratings.mos[chosen])
+    join_branch(model, quality, blend.weight)
+    save_weights(model, out / "weights.safetensors", recipe.bits)
 
-    branch = predict_branch(quality, images, chosen)
-    cache = LowerCache(out, "plain")
-    blend = choose_blend(
-        predict(regressor, cache, chosen).score.squeeze(1).numpy(), branch, ratings.mos[chosen]
-    )
-    mean_gate = predict(regressor, cache, fitted).gate[:, EXPERTS.index("quality")].mean().item()
-    trained = regressor.model
-    fold_statistics(trained, regressor.mean, regressor.std)
-    trained.branch = quality.branch
-    fuse(trained, quality.head, blend.weight, mean_gate, float(ratings.mos[fitted].mean()))
-
-    save_weights(trained, out / "weights_float32.safetensors", bits=None)
-    save_weights(trained, out / "weights.safetensors", recipe.bits)
-    metrics = {
+    metrics: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
         "blend": dataclasses.asdict(blend),
-        "parts": {part: part_agreement(out, images, ratings, part) for part in ("val", "test")},
+        "val_of_the_parts": {
+            "experts": agreement(experts, ratings.mos[chosen]),
+            "branch": agreement(branch, ratings.mos[chosen]),
+        },
+        "float32": {},
         "seconds": round(time.time() - began),
     }
+    for part, values in features.items():
+        rows = ratings.rows(part)
+        if len(rows) >= 5:
+            predicted = predict_experts(model, plain[rows], values)
+            metrics["float32"][part] = agreement(predicted, ratings.mos[rows])
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     return metrics
-
-
-def part_agreement(out: Path, images: Images, ratings: Ratings, part: str) -> dict[str, dict[str, float]]:
-    """Agreement with the MOS of one part (none if it is empty), for both weights files."""
-    rows = ratings.rows(part)
-    if len(rows) < 5:
-        return {}
-    result = {}
-    for name in ("weights_float32", "weights"):
-        model = MAAGIQA(pretrained_model_path=out / f"{name}.safetensors")
-        with torch.inference_mode():
-            scores = [
-                model(to_tensor([images[row]])).item()
-                for row in tqdm(rows, desc=f"{part} {name}", disable=None)
-            ]
-        result[name] = agreement(np.array(scores), ratings.mos[rows])
-    return result
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -214,7 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        print(json.dumps(train(_recipe(options))["parts"], indent=1))
+        print(json.dumps(train(_recipe(options))["float32"], indent=1))
     except PluginError as error:
         parser.exit(2, f"error: {error}\n")
 
@@ -228,12 +208,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         return recipe
     if len(given) < 2 or not options.out:
         raise InputError("give --config, or --images, --table and --out")
-    return Recipe(
-        DataConfig(**given),
-        options.out,
-        quality=QualityStageConfig(epochs=4),
-        semantic=SemanticStageConfig(epochs=3),
-    )
+    return Recipe(DataConfig(**given), options.out, quality=QualityStageConfig(epochs=4))
 
 
 if __name__ == "__main__":

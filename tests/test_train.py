@@ -17,10 +17,15 @@ from pyiqa_ma_agiqa.agreement import agreement, logistic
 from pyiqa_ma_agiqa.arch import MAAGIQA
 from pyiqa_ma_agiqa.degradations import DEGRADATIONS
 from pyiqa_ma_agiqa.training.data import read_ratings
-from pyiqa_ma_agiqa.training.fusion_stage import choose_blend, fold_statistics, fuse
+from pyiqa_ma_agiqa.training.experts_stage import (
+    ExpertsStageConfig,
+    choose_blend,
+    fit_experts,
+    join_branch,
+    predict_experts,
+)
 from pyiqa_ma_agiqa.training.objective import correlation_loss, degradation_loss, order_loss
 from pyiqa_ma_agiqa.training.quality_stage import QualityRegressor
-from pyiqa_ma_agiqa.training.semantic_stage import SemanticRegressor, keep_tokens
 
 from .images import batch, picture
 
@@ -40,7 +45,6 @@ def folder(tmp_path_factory):
         "data": {"images": str(folder), "table": str(folder / "ratings.csv")},
         "out": str(folder / "whole"),
         "quality": {"epochs": 1, "batch": 4, "crop": 64, "degraded": 1},
-        "semantic": {"epochs": 1, "batch": 4, "degraded": 1, "degraded_images": 2},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
@@ -58,8 +62,7 @@ def test_a_run_writes_weights_that_score_as_its_metrics_say(folder, whole_run):
     shipped = MAAGIQA()
     image = batch(1, 64, 64)
     assert not torch.equal(model(image), shipped(image))
-    assert set(result["parts"]["test"]) == {"weights", "weights_float32"}
-    assert set(result["parts"]["test"]["weights"]) == {"srcc", "plcc", "krcc", "rmse"}
+    assert set(result["float32"]["test"]) == {"srcc", "plcc", "krcc", "rmse"}
     assert 0 <= result["blend"]["weight"] <= 0.9
 
 
@@ -73,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, whole_run, monke
     for cache in whole_run.glob("*.npy"):
         shutil.copy(cache, again)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_semantic_experts", interrupted)
+        patch.setattr(train, "fit_experts", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train.main(command)
     assert (again / "quality.pt").exists()
@@ -122,7 +125,7 @@ def test_unusable_tables(folder, tmp_path, text, message):
 
 def test_unusable_recipes(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("data: {images: a, table: b}\nout: c\nsemantic: {epoch: 3}\n")
+    recipe.write_text("data: {images: a, table: b}\nout: c\nquality: {epoch: 3}\n")
     with pytest.raises(InputError, match=r"recipe\.yaml: not a recipe.*'epoch'"):
         train.read_recipe(recipe)
 
@@ -141,32 +144,38 @@ def test_without_a_split_it_is_70_10_20_and_seeded(folder, tmp_path):
     assert (ratings.part == read_ratings(folder, table, seed=3).part).all()
 
 
-def test_fusion_gives_the_stated_score():
+@pytest.fixture(scope="module")
+def fitted():
+    """A random model with experts fitted to 60 made-up summaries, the summaries and their MOS."""
     torch.manual_seed(0)
     model = MAAGIQA(pretrained=False)
-    torch.nn.init.normal_(model.experts.gating.weight, std=0.05)
-    torch.nn.init.ones_(model.experts.gating.bias)
+    rng = np.random.default_rng(0)
+    summaries = rng.standard_normal((60, 6, 3, 768), dtype=np.float32)
+    mos = (2.5 + 2 * summaries[:, 5, 0].mean(1) * 27 + summaries[:, 0, 1, 0] / 2).astype(np.float32)
+    fit_experts(model, summaries, summaries + 0.01, mos, ExpertsStageConfig(ridge=0.01))
+    return model, summaries, mos
+
+
+def test_fitted_experts_predict_what_they_were_fitted_to(fitted):
+    model, summaries, mos = fitted
+    assert np.corrcoef(predict_experts(model, summaries), mos)[0, 1] > 0.95
+
+
+def test_the_branch_joins_at_the_stated_weight(fitted):
+    model, _, _ = fitted
     quality = QualityRegressor(model.branch, 2.5).eval()
     torch.nn.init.normal_(quality.head.weight, std=0.1)
-    mean, std = torch.randn(3072), torch.rand(3072) + 0.5
-    regressor = SemanticRegressor(model, mean, std).eval()
     image = batch(2, 512, 512)
     with torch.inference_mode():
-        tokens, features = model.encoder.lower(train_view(image))
-        before = regressor.mixture(tokens, features)
+        before = model(image, return_parts=True)
         branch = quality(image)
-        fold_statistics(model, mean, std)
-        fuse(model, quality.head, weight=0.3, mean_gate=0.9, mean_mos=2.5)
+        mean_mos = model.experts.output.bias.item()
+        join_branch(model, quality, 0.3)
         after = model(image, return_parts=True)
-    torch.testing.assert_close(after["gate"], before.gate, rtol=0, atol=1e-4)
-    expected = 0.7 * before.score[:, 0] + 0.3 * (before.gate[:, 2] / 0.9 * (branch - 2.5) + 2.5)
-    torch.testing.assert_close(after["score"][:, 0], expected, rtol=0, atol=1e-4)
-
-
-def train_view(image):
-    from pyiqa_ma_agiqa.preprocessing import encoder_view
-
-    return encoder_view(image)
+    torch.testing.assert_close(after["gate"], before["gate"], rtol=0, atol=1e-4)
+    verdicts = before["score"][:, 0] - mean_mos
+    expected = mean_mos + 0.7 * verdicts + 0.3 * before["gate"][:, 2] * (branch - mean_mos)
+    torch.testing.assert_close(after["score"][:, 0], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_blend_is_the_best_on_val():
@@ -177,18 +186,6 @@ def test_the_blend_is_the_best_on_val():
     assert choose_blend(poor, good, mos).weight == 0.9
     equal = choose_blend(mos + rng.normal(0, 1, 200), mos + rng.normal(0, 1, 200), mos)
     assert 0.2 <= equal.weight <= 0.8
-
-
-def test_kept_tokens_are_real_ones_and_begin_with_the_class_token():
-    tokens = torch.arange(2 * 9).reshape(2, 9, 1).float()
-    counts = torch.tensor([9, 5])
-    kept = keep_tokens(tokens, counts, 0.5)
-    assert kept.shape == (2, 3, 1)
-    assert kept[:, 0, 0].tolist() == [0, 9]
-    assert len(set(kept[1, :, 0].tolist())) == 3
-    assert kept[1].max() < 9 + 5
-    whole = keep_tokens(tokens[:1], counts[:1], 1.0)
-    assert sorted(whole.flatten().tolist()) == list(range(9))
 
 
 def test_objective():

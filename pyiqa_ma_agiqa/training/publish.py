@@ -64,11 +64,11 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
-    metrics = {f"AGIQA-3K {split}": result["parts"]}
+    metrics = {f"AGIQA-3K {split}, float32": result["float32"]}
     for name, folder in second.items():
-        metrics[f"AGIQA-3K {name} (same recipe, other weights)"] = json.loads(
+        metrics[f"AGIQA-3K {name}, float32, same recipe and other weights"] = json.loads(
             (folder / "metrics.json").read_text()
-        )["parts"]
+        )["float32"]
     entry = {
         "name": WEIGHTS,
         "metric_names": ["ma_agiqa"],
@@ -78,9 +78,9 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
         "licence": "Apache-2.0; parts derive from the origins below under their licences",
         "origins": ORIGINS,
         "recipe": {
-            "config": {name: recipe[name] for name in ("quality", "semantic", "bits")},
+            "config": {name: recipe[name] for name in ("quality", "experts", "bits")},
             "file": "pyiqa_ma_agiqa/training/agiqa3k.yaml",
-            "seed": recipe["semantic"]["seed"],
+            "seed": recipe["experts"]["seed"],
             "commit": commit.stdout.strip(),
             "blend": result["blend"]["weight"],
         },

@@ -76,10 +76,16 @@ def to_tensor(views: list[np.ndarray]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def predict_branch(regressor: QualityRegressor, images: ImageSource, rows: np.ndarray) -> np.ndarray:
-    """MOS (len(rows),) that the branch alone predicts from whole images."""
-    regressor.eval()
-    return torch.cat([regressor(to_tensor([images[row]])) for row in rows]).numpy()
+def branch_features(branch: QualityBranch, images: ImageSource, rows: np.ndarray) -> np.ndarray:
+    """Mean features (len(rows), 1280) of whole images."""
+    branch.eval()
+    return torch.cat([branch(to_tensor([images[row]])).mean((2, 3)) for row in rows]).numpy()
+
+
+@torch.inference_mode()
+def predict_branch(regressor: QualityRegressor, features: np.ndarray) -> np.ndarray:
+    """MOS (len(features),) that the branch alone predicts."""
+    return regressor.head(torch.from_numpy(features)).squeeze(1).numpy()
 
 
 def train_quality_branch(
@@ -129,5 +135,6 @@ def train_quality_branch(
             if pairs:
                 loss = loss + degradation_loss(clean[: len(pairs)], mild, strong)
             run.step(loss)
-        run.end_epoch("quality", predict_branch(run.averaged, images, val), mos[val])
+        features = branch_features(run.averaged.branch, images, val)
+        run.end_epoch("quality", predict_branch(run.averaged, features), mos[val])
     return run.averaged

