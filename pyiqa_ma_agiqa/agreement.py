@@ -9,7 +9,8 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 
 def logistic(scores: np.ndarray, high: float, low: float, centre: float, slope: float) -> np.ndarray:
     r"""Four-parameter logistic :math:`b_2 + (b_1 - b_2) / (1 + e^{-(x - b_3) / |b_4|})`."""
-    return low + (high - low) / (1 + np.exp(-(scores - centre) / np.abs(slope)))
+    with np.errstate(over="ignore"):  # exp may overflow where the logistic is flat
+        return low + (high - low) / (1 + np.exp(-(scores - centre) / np.abs(slope)))
 
 
 def fit_to_mos(scores: np.ndarray, mos: np.ndarray) -> np.ndarray:
