@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .experts import GatedExperts
+from .experts import GatedExperts, Mixture
 from .input_checks import check_tensor
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
@@ -114,18 +114,22 @@ class MAAGIQA(nn.Module):
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
+    def mix(self, summary: torch.Tensor, features: torch.Tensor) -> Mixture:
+        """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
+        content, coherence, quality = split_summary(summary)
+        vectors = [
+            self.semantic_expert(content),
+            self.coherence_expert(coherence),
+            self.quality_expert(torch.cat([features, quality], dim=1)),
+        ]
+        return self.experts(torch.stack(vectors, dim=1))
+
     def _score(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         summary, features = self.backbone_passes(pixels)
         features = features.float()
         # Half precision is for the backbones; what follows is small and adds up to the score.
         with torch.autocast(pixels.device.type, enabled=False):
-            content, coherence, quality = split_summary(summary)
-            vectors = [
-                self.semantic_expert(content),
-                self.coherence_expert(coherence),
-                self.quality_expert(torch.cat([features.mean((2, 3)), quality], dim=1)),
-            ]
-            score, gate, shares = self.experts(torch.stack(vectors, dim=1))
+            score, gate, shares = self.mix(summary, features.mean((2, 3)))
             return {
                 "score": score,
                 "gate": gate,

@@ -35,9 +35,7 @@ def dequantise(integers: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return integers.float() * scale.view(-1, *[1] * (integers.dim() - 1))
 
 
-def save_weights(
-    model: nn.Module, path: Path, bits: int | None = 8, metadata: dict[str, str] | None = None
-) -> None:
+def save_weights(model: nn.Module, path: Path, bits: int | None = 8) -> None:
     """Write the model's state_dict; ``bits=None`` keeps every tensor float32."""
     stored = {}
     for name, tensor in model.state_dict().items():

@@ -127,7 +127,7 @@ def starting_model(start: StartConfig) -> MAAGIQA:
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
-    """Run the three stages and write weights and metrics; returns the metrics."""
+    """Run both stages, write weights and metrics, and return the metrics."""
     began = time.time()
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)

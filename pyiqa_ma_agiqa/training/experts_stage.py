@@ -173,15 +173,9 @@ def _write(
 @torch.inference_mode()
 def predict_experts(model: MAAGIQA, summaries: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
     """MOS (M,) from cached summaries and mean branch features (M, 1280); none before the branch joins."""
-    content, coherence, quality = split_summary(torch.from_numpy(summaries))
     if features is None:
         features = np.zeros((len(summaries), QualityBranch.width), np.float32)
-    vectors = [
-        model.semantic_expert(content),
-        model.coherence_expert(coherence),
-        model.quality_expert(torch.cat([torch.from_numpy(features), quality], 1)),
-    ]
-    return model.experts(torch.stack(vectors, 1)).score.squeeze(1).numpy()
+    return model.mix(torch.from_numpy(summaries), torch.from_numpy(features)).score.squeeze(1).numpy()
 
 
 def choose_blend(experts: np.ndarray, branch: np.ndarray, mos: np.ndarray) -> Blend:
