@@ -90,18 +90,46 @@ def _split(summaries: np.ndarray) -> list[np.ndarray]:
     return [part.numpy() for part in split_summary(torch.from_numpy(summaries))]
 
 
-def fit_experts(
-    model: MAAGIQA, plain: np.ndarray, flipped: np.ndarray, mos: np.ndarray, config: ExpertsStageConfig
-) -> None:
-    """Fit experts and gate and write them into the model.
+@dataclass
+class Fit:
+    """Verdicts, what the gate reads, and the gate, for E experts.
+
+    Attributes:
+        weights: for each expert (inputs,), its verdict.
+        components: for each expert (inputs, read), its principal axes, scaled to unit deviation.
+        gate: (E, E, read), what the gate of each expert adds to 1 for what it reads of each expert.
+        mean_mos: mean of the train MOS.
+    """
+
+    weights: list[np.ndarray]
+    components: list[np.ndarray]
+    gate: np.ndarray
+    mean_mos: float
+
+    def predict(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """MOS (M,) from standardised inputs (M, n), one array for each expert."""
+        verdicts = np.stack([part @ weight for part, weight in zip(inputs, self.weights, strict=True)], 1)
+        seen = np.stack([part @ axes for part, axes in zip(inputs, self.components, strict=True)], 1)
+        gate = 1 + np.einsum("eir,mir->me", self.gate, seen)
+        return self.mean_mos + (gate * verdicts).sum(1)
+
+
+def fit_mixture(
+    plain: list[np.ndarray],
+    flipped: list[np.ndarray],
+    mos: np.ndarray,
+    config: ExpertsStageConfig,
+    read: int,
+) -> Fit:
+    """Fit verdicts and gate.
 
     Args:
-        plain, flipped: (M, 6, 3, 768) summaries of the train images and of their mirror images.
+        plain, flipped: standardised inputs (M, n) of the train images and of their mirror images, one
+            array for each expert.
         mos: (M,).
+        read: how many principal components of each expert's inputs the gate reads.
     """
-    make_inputs = Inputs(plain, config.content_weight)
-    plain_inputs = make_inputs(plain)
-    inputs = [np.concatenate(pair) for pair in zip(plain_inputs, make_inputs(flipped), strict=True)]
+    inputs = [np.concatenate(pair) for pair in zip(plain, flipped, strict=True)]
     gram = sum(part @ part.T for part in inputs).astype(np.float64)
     mean_mos = float(mos.mean())
     target = np.tile(mos - mean_mos, 2).astype(np.float64)
@@ -114,18 +142,15 @@ def fit_experts(
         return [part[rows].T @ dual for part in inputs]
 
     folds = np.random.default_rng(config.seed).integers(config.folds, size=len(mos))
-    verdicts = np.zeros((len(mos), len(EXPERTS)))
+    verdicts = np.zeros((len(mos), len(plain)))
     for fold in range(config.folds):
         held_out = folds == fold
-        for expert, (part, weight) in enumerate(
-            zip(plain_inputs, ridge(np.flatnonzero(~held_out)), strict=True)
-        ):
+        for expert, (part, weight) in enumerate(zip(plain, ridge(np.flatnonzero(~held_out)), strict=True)):
             verdicts[held_out, expert] = part[held_out] @ weight
     weights = ridge(np.arange(len(mos)))
 
-    read = model.width - 1
     components, gate_inputs = [], []
-    for part in plain_inputs:
+    for part in plain:
         axes = np.linalg.eigh(part.T @ part)[1] if part.shape[1] < len(part) else _principal_axes(part)
         projected = part @ axes[:, -read:]
         components.append(axes[:, -read:] / projected.std(0))
@@ -133,9 +158,21 @@ def fit_experts(
     products = (verdicts[:, :, None] * np.concatenate(gate_inputs, 1)[:, None, :]).reshape(len(mos), -1)
     left = mos - mean_mos - verdicts.sum(1)
     penalised = products.T @ products + config.gate_ridge * np.eye(products.shape[1])
-    gate = np.linalg.solve(penalised, products.T @ left).reshape(len(EXPERTS), len(EXPERTS), read)
+    gate = np.linalg.solve(penalised, products.T @ left).reshape(len(plain), len(plain), read)
+    return Fit(weights, components, gate, mean_mos)
 
-    _write(model, make_inputs, weights, components, gate, mean_mos)
+
+def fit_experts(
+    model: MAAGIQA, plain: np.ndarray, flipped: np.ndarray, mos: np.ndarray, config: ExpertsStageConfig
+) -> None:
+    """Fit experts and gate and write them into the model.
+
+    Args:
+        plain, flipped: (M, 6, 3, 768) summaries of the train images and of their mirror images.
+        mos: (M,).
+    """
+    inputs = Inputs(plain, config.content_weight)
+    _write(model, inputs, fit_mixture(inputs(plain), inputs(flipped), mos, config, model.width - 1))
 
 
 def _principal_axes(part: np.ndarray) -> np.ndarray:
@@ -145,17 +182,10 @@ def _principal_axes(part: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def _write(
-    model: MAAGIQA,
-    inputs: Inputs,
-    weights: list[np.ndarray],
-    components: list[np.ndarray],
-    gate: np.ndarray,
-    mean_mos: float,
-) -> None:
+def _write(model: MAAGIQA, inputs: Inputs, fit: Fit) -> None:
     layers = [model.semantic_expert, model.coherence_expert, model.quality_expert]
     for layer, mean, scale, weight, axes in zip(
-        layers, inputs.means, inputs.scales, weights, components, strict=True
+        layers, inputs.means, inputs.scales, fit.weights, fit.components, strict=True
     ):
         matrix = np.concatenate([weight[:, None], axes], 1).T * scale
         layer.weight.zero_()
@@ -164,10 +194,11 @@ def _write(
     gating = model.experts.gating
     gating.bias.fill_(1)
     gating.weight.zero_()
-    gating.weight.view(len(EXPERTS), len(EXPERTS), model.width)[:, :, 1:] = torch.from_numpy(gate).float()
+    gate = torch.from_numpy(fit.gate).float()
+    gating.weight.view(len(EXPERTS), len(EXPERTS), model.width)[:, :, 1:] = gate
     model.experts.output.weight.zero_()
     model.experts.output.weight[0, 0] = 1
-    model.experts.output.bias.fill_(mean_mos)
+    model.experts.output.bias.fill_(fit.mean_mos)
 
 
 @torch.inference_mode()
