@@ -19,7 +19,7 @@ class Mixture(NamedTuple):
     shares: torch.Tensor
 
 
-class GatedExperts(nn.Module):
+def gated_mixture(experts: torch.Tensor, gating: nn.Linear, output: nn.Linear) -> Mixture:
     r"""Linear gate and linear output over three expert vectors.
 
     .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b = \sum_i g_i (W e_i) + b,
@@ -27,7 +27,19 @@ class GatedExperts(nn.Module):
 
     There is no softmax: the gate is linear, as in the released system. As the output is
     linear too, each expert has an exact additive share; b is split evenly among the three.
+
+    Args:
+        experts: (N, 3, width), in the order of `EXPERTS`.
+        gating: G and c, 3 * width to 3.
+        output: W and b, width to 1.
     """
+    gate = gating(experts.flatten(1))
+    shares = gate * (experts @ output.weight[0]) + output.bias / len(EXPERTS)
+    return Mixture(shares.sum(1, keepdim=True), gate, shares)
+
+
+class GatedExperts(nn.Module):
+    """`gated_mixture` with the gate and the output that it needs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,7 +48,4 @@ class GatedExperts(nn.Module):
 
     def forward(self, experts: torch.Tensor) -> Mixture:
         """Expert vectors (N, 3, width) to a Mixture."""
-        gate = self.gating(experts.flatten(1))
-        bias = self.output.bias
-        shares = gate * (experts @ self.output.weight[0]) + bias / len(EXPERTS)
-        return Mixture(shares.sum(1, keepdim=True), gate, shares)
+        return gated_mixture(experts, self.gating, self.output)
