@@ -20,7 +20,7 @@ import torch
 from ..arch import MAAGIQA
 from ..input_checks import read_tensor
 from ..manifest import NAME as MANIFEST
-from ..manifest import PACKAGE, PACKAGE_WEIGHTS_DIR
+from ..manifest import PACKAGE, PACKAGE_WEIGHTS_DIR, load_manifest
 from ..shipped import NAME as WEIGHTS
 from .starts import BRANCH_MEMBER, BRANCH_SHA256, TOWER_MEMBER, TOWER_SHA256
 
@@ -54,7 +54,7 @@ def score_examples() -> dict[str, float]:
 
 
 def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
-    """Copy the weights, write the manifest and return it."""
+    """Copy the weights, write their entry into the manifest and return it."""
     PACKAGE_WEIGHTS_DIR.mkdir(exist_ok=True)
     target = PACKAGE_WEIGHTS_DIR / WEIGHTS
     shutil.copyfile(run / "weights.safetensors", target)
@@ -87,7 +87,8 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
         "metrics": metrics,
         "example_scores": score_examples(),
     }
-    manifest = {"version": 1, "files": [entry]}
+    remote = [other for other in load_manifest()["files"] if other["name"] != WEIGHTS]
+    manifest = {"version": 1, "files": [entry, *remote]}
     (CHECKOUT / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 

@@ -1,0 +1,180 @@
+"""The weights files: which there are, where they are, and whether they are whole.
+
+    python -m pyiqa_ma_agiqa.weights list
+    python -m pyiqa_ma_agiqa.weights fetch [NAME ...]
+    python -m pyiqa_ma_agiqa.weights verify [NAME ...]
+    python -m pyiqa_ma_agiqa.weights import PATH
+
+Those of ma_agiqa come with the package. Those of ma_agiqa_owl2 are fetched when the metric is first
+created, or beforehand by ``fetch``; where there is no network, fetch them elsewhere, carry them over
+and ``import`` them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import downloads, shipped
+from .downloads import CHECKPOINT, LANGUAGE_MODEL, cache_folder, entry
+from .errors import PluginError, WeightsError
+from .manifest import PACKAGE_WEIGHTS_DIR, load_manifest
+
+
+class Weights(NamedTuple):
+    """One entry of the manifest: where it is, and how it is fetched and verified.
+
+    Attributes:
+        place: path, or None where it is not on this machine.
+        fetch: fetches it if it is not here.
+        verify: checks it in full; raises WeightsError.
+    """
+
+    place: Path | None
+    fetch: Callable[[], object]
+    verify: Callable[[], object]
+
+
+def _shipped() -> Weights:
+    path = PACKAGE_WEIGHTS_DIR / shipped.NAME
+    return Weights(path if path.is_file() else None, shipped.shipped_weights, shipped.shipped_weights)
+
+
+def _checkpoint() -> Weights:
+    path = cache_folder() / CHECKPOINT
+    return Weights(
+        path if path.is_file() else None, downloads.official_checkpoint, lambda: _verify_checkpoint(path)
+    )
+
+
+def _verify_checkpoint(path: Path) -> None:
+    downloads.enforce(path, downloads.check_checkpoint, entry(CHECKPOINT)["sha256"])
+    downloads.check_checkpoint(path)
+
+
+def _language_model() -> Weights:
+    place = downloads.local_language_model()
+    return Weights(
+        place,
+        lambda: downloads.language_model(entry(LANGUAGE_MODEL)["hub_id"]),
+        lambda: downloads.verify_model(
+            place or Path(), cache_folder() / LANGUAGE_MODEL, downloads.check_language_model
+        ),
+    )
+
+
+WEIGHTS: dict[str, Callable[[], Weights]] = {
+    shipped.NAME: _shipped,
+    CHECKPOINT: _checkpoint,
+    LANGUAGE_MODEL: _language_model,
+}
+
+
+def list_weights() -> None:
+    """Print every entry of the manifest: its metrics, size, origin and place."""
+    for facts in load_manifest()["files"]:
+        place = WEIGHTS[facts["name"]]().place
+        print(facts["name"])
+        print(f"  metrics  {', '.join(facts['metric_names'])}")
+        print(f"  size     {facts.get('approximate_size') or facts['bytes']}")
+        print(f"  source   {facts['sources'][0]}")
+        print(f"  licence  {facts['licence']}")
+        print(f"  place    {place or 'not on this machine'}")
+
+
+def fetch(names: list[str]) -> None:
+    """Fetch what is not here.
+
+    Raises:
+        WeightsError: out of reach, or not what it should be.
+    """
+    for name in names:
+        WEIGHTS[name]().fetch()
+        print(f"{name}: {WEIGHTS[name]().place}")
+
+
+def verify(names: list[str]) -> bool:
+    """Check what is here in full; whether all of it is good."""
+    good = True
+    for name in names:
+        weights = WEIGHTS[name]()
+        if weights.place is None:
+            print(f"{name}: not on this machine")
+            continue
+        try:
+            weights.verify()
+            print(f"{name}: good ({weights.place})")
+        except WeightsError as error:
+            good = False
+            print(f"{name}: {error}")
+    return good
+
+
+def import_weights(path: Path) -> Path:
+    """Copy a checkpoint file, or the folder of a large model, into its place, checked.
+
+    Raises:
+        WeightsError: it is neither, or there is no room.
+    """
+    if path.is_dir():
+        return downloads.import_model(path, downloads.check_language_model)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file or folder; check the path")
+    target = cache_folder() / CHECKPOINT
+    downloads.import_file(path, target, downloads.check_checkpoint, entry(CHECKPOINT)["sha256"])
+    return target
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module's docstring. Exit status: 0, 1 for damaged weights, 2 for errors."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pyiqa_ma_agiqa.weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="what there is, and where")
+    for name, default, text in (
+        ("fetch", [CHECKPOINT, LANGUAGE_MODEL], "fetch what ma_agiqa_owl2 needs and is not here"),
+        ("verify", list(WEIGHTS), "check what is here in full"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example: python -m pyiqa_ma_agiqa.weights {name} {CHECKPOINT}",
+        )
+        command.add_argument("names", nargs="*", metavar="NAME", help="as `list` prints it; default: all")
+        command.set_defaults(default=default)
+    command = commands.add_parser(
+        "import",
+        help="bring in a file or folder fetched elsewhere",
+        epilog=f"example: python -m pyiqa_ma_agiqa.weights import Downloads/{CHECKPOINT}",
+    )
+    command.add_argument("path", type=Path, help="the checkpoint's file, or the large model's folder")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "list":
+            list_weights()
+        elif options.command == "import":
+            print(import_weights(options.path))
+        else:
+            names = options.names or options.default
+            unknown = [name for name in names if name not in WEIGHTS]
+            if unknown:
+                raise WeightsError(f"{', '.join(unknown)}: no such weights; there are {', '.join(WEIGHTS)}")
+            if options.command == "fetch":
+                fetch(names)
+            elif not verify(names):
+                return 1
+    except PluginError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

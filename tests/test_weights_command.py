@@ -1,0 +1,106 @@
+"""`python -m pyiqa_ma_agiqa.weights`: what it prints, refuses and copies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pyiqa_ma_agiqa import downloads, weights
+from pyiqa_ma_agiqa.downloads import CHECKPOINT, LANGUAGE_MODEL
+from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa.recorded_hashes import record_of
+
+from .tiny_lmm import save_tiny_lmm
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """pyiqa's cache folder, empty, and a hub's cache without the large model."""
+    folder = tmp_path / "pyiqa"
+    monkeypatch.setattr(downloads, "cache_folder", lambda: folder)
+    monkeypatch.setattr(weights, "cache_folder", lambda: folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A file of a layout of two tensors."""
+    layout = {"fc784_784.bias": ((784,), "float"), "gating.bias": ((3,), "float")}
+    monkeypatch.setattr("pyiqa_ma_agiqa.published.checkpoint.official_layout", lambda: layout)
+    path = tmp_path / "carried.pt"
+    torch.save({name: torch.ones(shape) for name, (shape, _) in layout.items()}, path)
+    return path
+
+
+def test_list_names_every_entry_and_its_place(capsys, cache):
+    assert weights.main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for entry in load_manifest()["files"]:
+        assert entry["name"] in printed and entry["licence"] in printed
+    assert printed.count("not on this machine") == 2
+    assert "weights/ma_agiqa.safetensors" in printed
+
+
+def test_import_copies_checks_and_records(checkpoint, cache, capsys):
+    assert weights.main(["import", str(checkpoint)]) == 0
+    assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
+    assert record_of(cache / CHECKPOINT).is_file()
+    assert capsys.readouterr().out.strip() == str(cache / CHECKPOINT)
+    assert downloads.official_checkpoint() == cache / CHECKPOINT
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>quota</html>", b"PK\x03\x04 cut"])
+def test_import_refuses_what_is_not_the_file_and_keeps_what_was_there(
+    checkpoint, cache, tmp_path, capsys, content
+):
+    weights.main(["import", str(checkpoint)])
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(content)
+    capsys.readouterr()
+    assert weights.main(["import", str(bad)]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
+    assert not [path for path in cache.iterdir() if path.name.endswith(".imported")]
+
+
+def test_import_of_a_folder_that_is_not_the_large_model(tmp_path, cache, capsys):
+    assert weights.main(["import", str(save_tiny_lmm(tmp_path / "model"))]) == 2
+    assert "missing model." in capsys.readouterr().err
+    assert weights.main(["import", str(tmp_path / "nothing")]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+    assert not (cache / LANGUAGE_MODEL).exists()
+
+
+def test_verify_tells_good_from_damaged(checkpoint, cache, capsys):
+    assert weights.main(["verify"]) == 0
+    printed = capsys.readouterr().out
+    assert "ma_agiqa.safetensors: good" in printed and printed.count("not on this machine") == 2
+    weights.main(["import", str(checkpoint)])
+    content = bytearray((cache / CHECKPOINT).read_bytes())
+    content[len(content) // 2] ^= 1
+    (cache / CHECKPOINT).write_bytes(content)
+    assert weights.main(["verify", CHECKPOINT]) == 1
+    assert "its SHA-256 is not" in capsys.readouterr().out
+
+
+def test_unknown_names_are_refused(capsys):
+    assert weights.main(["verify", "nothing"]) == 2
+    assert "nothing: no such weights; there are ma_agiqa.safetensors" in capsys.readouterr().err
+
+
+def test_the_module_runs_from_a_wheel_beside_the_folder_of_its_name(installed):
+    printed = installed.run("-m", "pyiqa_ma_agiqa.weights", "verify", "ma_agiqa.safetensors").stdout
+    assert printed.startswith("ma_agiqa.safetensors: good")
+
+
+@pytest.mark.parametrize("command", [[], ["fetch"], ["verify"], ["import"]])
+def test_help_shows_an_example(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "pyiqa_ma_agiqa.weights", *command, "--help"], capture_output=True, text=True
+    )
+    assert "python -m pyiqa_ma_agiqa.weights " in done.stdout.partition("options:")[2] or not command
