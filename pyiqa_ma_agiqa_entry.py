@@ -8,10 +8,11 @@ from contextlib import suppress
 
 
 def register() -> None:
-    """Make the class known by name, unless the package or pyiqa itself has done so."""
+    """Make the classes known by name, unless the package or pyiqa itself has done so."""
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
 
-    if "ma_agiqa" not in DEFAULT_CONFIGS:
-        with suppress(AssertionError):
-            ARCH_REGISTRY.register_lazy("MAAGIQA", "pyiqa_ma_agiqa.registered:MAAGIQA")
+    for metric, architecture in (("ma_agiqa", "MAAGIQA"), ("ma_agiqa_owl2", "MAAGIQAOwl2")):
+        if metric not in DEFAULT_CONFIGS:
+            with suppress(AssertionError):
+                ARCH_REGISTRY.register_lazy(architecture, f"pyiqa_ma_agiqa.registered:{architecture}")

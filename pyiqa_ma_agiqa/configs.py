@@ -2,14 +2,22 @@
 
 from typing import Any
 
-ARCHITECTURE = "MAAGIQA"
-"""Name of the class in pyiqa's architecture registry."""
+ARCHITECTURES = ("MAAGIQA", "MAAGIQAOwl2")
+"""Names of the classes in pyiqa's architecture registry: the compact family, the published system."""
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    "ma_agiqa": {
-        "metric_opts": {"type": ARCHITECTURE, "pretrained": True},
+
+def _config(architecture: str, **options: Any) -> dict[str, Any]:
+    return {
+        "metric_opts": {"type": architecture, "pretrained": True, **options},
         "metric_mode": "NR",
         "score_range": "~0, ~5",
         "lower_better": False,
-    },
+    }
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "ma_agiqa": _config("MAAGIQA"),
+    "ma_agiqa_owl2": _config("MAAGIQAOwl2"),
+    "ma_agiqa_owl2_8bit": _config("MAAGIQAOwl2", dtype="8bit"),
+    "ma_agiqa_owl2_4bit": _config("MAAGIQAOwl2", dtype="4bit"),
 }

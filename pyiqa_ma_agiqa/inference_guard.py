@@ -18,12 +18,12 @@ from .input_checks import check_tensor, read_tensor
 GUARDED = "_pyiqa_ma_agiqa_guarded"
 
 
-def guard(inference_model: type, ours: type) -> None:
+def guard(inference_model: type, ours: type | tuple[type, ...]) -> None:
     """Replace the three methods. Safe to repeat.
 
     Args:
         inference_model: pyiqa's class `InferenceModel`.
-        ours: class of the networks for which the replacements act.
+        ours: class or classes of the networks for which the replacements act.
     """
     for name, replacement in REPLACEMENTS.items():
         original = inference_model.__dict__.get(name)
@@ -31,7 +31,7 @@ def guard(inference_model: type, ours: type) -> None:
             setattr(inference_model, name, _dispatch(original, replacement, ours))
 
 
-def _dispatch(original: Callable, replacement: Callable, ours: type) -> Callable:
+def _dispatch(original: Callable, replacement: Callable, ours: type | tuple[type, ...]) -> Callable:
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         chosen = replacement if isinstance(getattr(self, "net", None), ours) else original

@@ -1,7 +1,7 @@
-"""Adds the metrics and the architecture to pyiqa's tables; imports neither pyiqa nor torch.
+"""Adds the metrics, their classes and a data set to pyiqa's tables; imports neither pyiqa nor torch.
 
 pyiqa asks its table of metric names before any registry, and that table has no entry points.
-So `_startup.py` calls `extend` when one of the two modules of `EXTENSIONS` has been imported.
+So `_startup.py` calls `extend` when one of the modules of `EXTENSIONS` has been imported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from copy import deepcopy
 from types import ModuleType
 from typing import Any
 
-from .configs import ARCHITECTURE, CONFIGS
+from . import agiqa3k
+from .configs import ARCHITECTURES, CONFIGS
 
 CONFIG_MODULE = "pyiqa.default_model_configs"
 REGISTRY_MODULE = "pyiqa.utils.registry"
-IMPORT_PATH = "pyiqa_ma_agiqa.registered:MAAGIQA"
+HELPERS_MODULE = "pyiqa.api_helpers"
+IMPORT_PATH = "pyiqa_ma_agiqa.registered:{}"
 PLACED = "_pyiqa_ma_agiqa"
 """Attribute of `CONFIG_MODULE`, which outlives reloads of this module: for each of our names the
 entry placed in the table, or None where pyiqa has a metric of that name itself."""
@@ -28,13 +30,13 @@ def extend(module: ModuleType) -> None:
     """Add to one of pyiqa's modules what belongs there. Safe to repeat.
 
     Args:
-        module: `pyiqa.default_model_configs` or `pyiqa.utils.registry`, after its import.
+        module: one of those that `EXTENSIONS` names, after its import.
     """
     EXTENSIONS[module.__name__](module)
 
 
 def extend_imported() -> None:
-    """Do the same for those of the two modules that this process has imported already."""
+    """Do the same for those of the modules that this process has imported already."""
     for name in EXTENSIONS:
         if sys.modules.get(name) is not None:
             # import_module, not sys.modules: another thread may still be running the module.
@@ -58,13 +60,25 @@ def _add_configs(module: ModuleType) -> None:
             )
 
 
-def _add_architecture(module: ModuleType) -> None:
-    placed = getattr(sys.modules.get(CONFIG_MODULE), PLACED, {})
+def _add_architectures(module: ModuleType) -> None:
     registry = getattr(module, "ARCH_REGISTRY", None)
-    if registry is None or None in placed.values():
+    if registry is None:
         return
-    with suppress(AssertionError):  # registered before, by us or by pyiqa, which then keeps its own
-        registry.register_lazy(ARCHITECTURE, IMPORT_PATH)
+    placed = getattr(sys.modules.get(CONFIG_MODULE), PLACED, {})
+    theirs = {CONFIGS[name]["metric_opts"]["type"] for name, entry in placed.items() if entry is None}
+    for architecture in ARCHITECTURES:
+        if architecture not in theirs:
+            with suppress(AssertionError):  # registered before, by us or by pyiqa, which then keeps its own
+                registry.register_lazy(architecture, IMPORT_PATH.format(architecture))
 
 
-EXTENSIONS = {CONFIG_MODULE: _add_configs, REGISTRY_MODULE: _add_architecture}
+def _add_classes(module: ModuleType) -> None:
+    _add_architectures(module)
+    agiqa3k.register(module)
+
+
+EXTENSIONS = {
+    CONFIG_MODULE: _add_configs,
+    REGISTRY_MODULE: _add_classes,
+    HELPERS_MODULE: agiqa3k.list_datasets,
+}

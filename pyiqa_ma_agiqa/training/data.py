@@ -36,6 +36,24 @@ class Ratings:
         return np.flatnonzero(self.part == part)
 
 
+@dataclass
+class DataConfig:
+    """Where images and ratings are; paths are relative to the working directory."""
+
+    images: str
+    table: str
+    mos_column: str = "mos"
+    split_table: str | None = None
+    split_column: str = "split"
+
+    def read(self) -> Ratings:
+        """The checked ratings; see `read_ratings`."""
+        split_table = Path(self.split_table) if self.split_table else None
+        return read_ratings(
+            Path(self.images), Path(self.table), self.mos_column, split_table, self.split_column
+        )
+
+
 class ImageSource(Protocol):
     """Images by row number, (H, W, 3) uint8 RGB."""
 
