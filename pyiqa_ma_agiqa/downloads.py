@@ -14,6 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,9 @@ CHECKPOINT = "ma_agiqa_owl2_agiqa3k.pt"
 LANGUAGE_MODEL = "mplug-owl2-llama2-7b"
 """Names of the two entries of the manifest, and of the file and the folder in pyiqa's cache."""
 CONFIG = "config.json"
-LANGUAGE_MODEL_FILES = [
-    *(CONFIG, "preprocessor_config.json", "tokenizer.model"),
-    *("*.index.json", "pytorch_model*.bin", "model*.safetensors"),
-]
+SMALL_FILES = [CONFIG, "preprocessor_config.json", "tokenizer.model"]
+SAFETENSORS, PICKLED = "model*.safetensors", "pytorch_model*.bin"
+LANGUAGE_MODEL_FILES = [*SMALL_FILES, "*.index.json", PICKLED, SAFETENSORS]
 TIMEOUT = 60
 """Seconds without an answer after which a source counts as out of reach."""
 RETRIES = 3
@@ -55,10 +55,12 @@ def entry(name: str) -> dict[str, Any]:
     raise WeightsError(f"weights_manifest.json does not list {name}; reinstall pyiqa-ma-agiqa")
 
 
-def out_of_reach(name: str, reason: object) -> WeightsError:
+def out_of_reach(name: str, reason: str | Exception) -> WeightsError:
     """The one error of weights that are neither here nor can be fetched."""
     facts = entry(name)
-    why = (str(reason).strip().splitlines() or [type(reason).__name__])[0][:300]
+    why = " ".join(str(reason).split()) or type(reason).__name__
+    if isinstance(reason, Exception):  # of a library, and of any length
+        why = why[:400].rstrip(".")
     return WeightsError(
         f"{name} ({facts['approximate_size']}) is not here and cannot be fetched from {facts['sources'][0]}: "
         f"{why}. To bring it by hand, fetch it on a machine with a network "
@@ -151,13 +153,32 @@ def enforce(path: Path, check: Callable[[Path], None], known: str | None) -> Non
     Raises:
         WeightsError: the file has changed, or its structure is wrong.
     """
+
+    def checked(path: Path) -> None:
+        try:
+            check(path)
+        except WeightsError as error:
+            raise WeightsError(f"{error}. Delete that file, and it is fetched anew") from None
+
+    digest = admitted(path, path, checked, known)
+    if not record_of(path).is_file():
+        with suppress(OSError):  # a folder that may only be read: checked again the next time
+            write_record(path, {path.name: digest})
+
+
+def admitted(file: Path, path: Path, check: Callable[[Path], None], known: str | None) -> str:
+    """SHA-256 of a file that is what should lie at `path`.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    digest = sha256(file)
     expected = known or read_record(path).get(path.name)
     if expected is None:
-        check(path)
-        with suppress(OSError):  # a folder that may only be read: checked again the next time
-            write_record(path, {path.name: sha256(path)})
-    elif sha256(path) != expected:
-        raise changed(path, expected)
+        check(file)
+    elif digest != expected:
+        raise changed(file, expected, None if known else record_of(path))
+    return digest
 
 
 def fetch_file(url: str, path: Path, check: Callable[[Path], None], known: str | None) -> None:
@@ -179,32 +200,54 @@ def fetch_file(url: str, path: Path, check: Callable[[Path], None], known: str |
             return
         incoming = path.with_name(path.name + ".incoming")
         try:
-            gdown.download(
-                url, str(incoming), resume=True, retries=RETRIES, timeout=TIMEOUT, use_cookies=False
-            )
+            _download(url, incoming)
         except (requests.RequestException, gdown.exceptions.DownloadError) as error:
             raise out_of_reach(path.name, error) from None
         except OSError as error:
             raise unwritable(path, error) from None
+        except Exception as error:  # gdown reads web pages, and these change
+            raise out_of_reach(path.name, f"unexpected answer ({error!r})") from None
         try:
-            put_in_place(incoming, path, check, known)
+            digest = admitted(incoming, path, check, known)
         except WeightsError as error:
             incoming.unlink(missing_ok=True)
             raise out_of_reach(path.name, f"what came is not the file ({error})") from None
+        put_in_place(incoming, path, digest)
 
 
-def put_in_place(incoming: Path, path: Path, check: Callable[[Path], None], known: str | None) -> None:
-    """Check a whole file, record its SHA-256 and rename it.
+def _download(url: str, incoming: Path) -> None:
+    """gdown's download, which goes on with what an earlier one left behind, or else starts anew.
+
+    gdown gives up, now and the next time, on a part that the server does not continue: one that is
+    whole already because the process ended before the renaming, or longer than the file has become.
+    """
+    import gdown
+    import requests
+
+    def sizes() -> dict[Path, int]:
+        return {part: part.stat().st_size for part in incoming.parent.glob(f"{incoming.name}*.part")}
+
+    def download() -> None:
+        gdown.download(url, str(incoming), resume=True, retries=RETRIES, timeout=TIMEOUT, use_cookies=False)
+
+    left = sizes()
+    try:
+        download()
+    except gdown.exceptions.DownloadError as error:
+        page = isinstance(error, gdown.exceptions.FileURLRetrievalError)
+        if page or isinstance(error.__cause__, requests.RequestException) or not left or sizes() != left:
+            raise
+        for part in left:
+            part.unlink()
+        download()
+
+
+def put_in_place(incoming: Path, path: Path, digest: str) -> None:
+    """Record the SHA-256 of a checked file and rename it.
 
     Raises:
-        WeightsError: it is not the file it should be, or there is no room for the record.
+        WeightsError: there is no room for the record.
     """
-    digest = sha256(incoming)
-    expected = known or read_record(path).get(path.name)
-    if expected is None:
-        check(incoming)
-    elif digest != expected:
-        raise changed(incoming, expected)
     try:
         write_record(path, {path.name: digest})
         incoming.replace(path)
@@ -219,16 +262,21 @@ def import_file(source: Path, path: Path, check: Callable[[Path], None], known: 
         WeightsError: it is not the file it should be, or there is no room.
     """
     with locked(path):
+        digest = admitted(source, path, check, known)
         incoming = path.with_name(path.name + ".imported")
         try:
             shutil.copyfile(source, incoming)
+            if sha256(incoming) != digest:
+                raise copy_differs(incoming, source)
+            put_in_place(incoming, path, digest)
         except OSError as error:
-            incoming.unlink(missing_ok=True)
             raise unwritable(path, error) from None
-        try:
-            put_in_place(incoming, path, check, known)
         finally:
             incoming.unlink(missing_ok=True)
+
+
+def copy_differs(copy: Path, source: Path) -> WeightsError:
+    return WeightsError(f"{copy}: the copy differs from {source}; check the disk, import again")
 
 
 def language_model(source: str) -> Path:
@@ -255,15 +303,19 @@ def language_model(source: str) -> Path:
 
 def local_language_model() -> Path | None:
     """Folder of mPLUG-Owl2-7B, imported or in the hub's cache; None where it is not on this machine."""
+    imported = cache_folder() / LANGUAGE_MODEL
+    return imported if imported.is_dir() else cached_snapshot(entry(LANGUAGE_MODEL)["hub_id"])
+
+
+def cached_snapshot(hub_id: str) -> Path | None:
+    """Folder of a repository in the hub's cache; None where it is not there with all files needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    imported = cache_folder() / LANGUAGE_MODEL
-    if imported.is_dir():
-        return imported
     try:
-        return Path(snapshot_download(entry(LANGUAGE_MODEL)["hub_id"], local_files_only=True))
-    except LocalEntryNotFoundError:
+        # One file is asked for: the library would miss files of the repository that are not needed.
+        return complete(Path(snapshot_download(hub_id, allow_patterns=CONFIG, local_files_only=True)))
+    except (LocalEntryNotFoundError, WeightsError):
         return None
 
 
@@ -273,21 +325,26 @@ def hub_snapshot(hub_id: str) -> Path:
     Raises:
         WeightsError: out of reach, no room, or files are missing.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    folder = cached_snapshot(hub_id)
+    if folder:
+        return folder
     try:
-        return complete(
-            Path(snapshot_download(hub_id, allow_patterns=LANGUAGE_MODEL_FILES, local_files_only=True))
+        names = [file.rfilename for file in model_info(hub_id).siblings or []]
+        safetensors = any(fnmatch(name, SAFETENSORS) for name in names)
+        folder = Path(
+            snapshot_download(
+                hub_id,
+                allow_patterns=LANGUAGE_MODEL_FILES,
+                ignore_patterns="pytorch_model*" if safetensors else None,  # the same once more
+            )
         )
-    except (LocalEntryNotFoundError, WeightsError):
-        pass
-    try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=LANGUAGE_MODEL_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         raise _hub_error(hub_id, error) from None
     except OSError as error:
-        if error.errno is None:  # what broke was the connection
+        if error.errno is None or isinstance(error, (ConnectionError, TimeoutError)):
             raise _hub_error(hub_id, error) from None
         raise unwritable(Path(error.filename or hub_id), error) from None
     except Exception as error:  # of the HTTP library that huggingface_hub has at the time
@@ -298,23 +355,29 @@ def hub_snapshot(hub_id: str) -> Path:
 def _hub_error(hub_id: str, error: Exception) -> WeightsError:
     if hub_id == entry(LANGUAGE_MODEL)["hub_id"]:
         return out_of_reach(LANGUAGE_MODEL, error)
-    reason = str(error).strip().splitlines()[0]
+    reason = " ".join(str(error).split()) or type(error).__name__
     return WeightsError(f"{hub_id}: cannot be fetched from the hub: {reason}; check the id, or give a folder")
 
 
 def complete(folder: Path) -> Path:
-    """The folder, if it has all files that its index names.
+    """The folder, if it has the small files and weights: one file, or all that an index names.
 
     Raises:
         WeightsError: names what is missing.
     """
-    indexes = sorted(folder.glob("*.index.json"))
-    wanted = {CONFIG, "preprocessor_config.json", "tokenizer.model"}
-    if indexes:
-        try:
-            wanted |= set(json.loads(indexes[0].read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise WeightsError(f"{indexes[0]}: not an index of weights ({error!r}); fetch it again") from None
+    wanted = {*SMALL_FILES}
+    for name in ("model.safetensors", "pytorch_model.bin"):  # in the order in which they are loaded
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            break
+        if index.is_file():
+            try:
+                wanted |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+                raise WeightsError(f"{index}: not an index of weights ({error!r}); fetch it again") from None
+            break
+    else:
+        wanted.add(index.name)
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if missing:
         raise WeightsError(f"{folder}: {', '.join(missing)} missing; fetch the model again")
@@ -346,9 +409,7 @@ def import_model(source: Path, check: Callable[[Path], None]) -> Path:
                     shutil.copyfile(file, incoming / file.name)
             hashes = model_hashes(incoming)
             if hashes != model_hashes(source):
-                raise WeightsError(
-                    f"{incoming}: the copy differs from {source}; check the disk, import again"
-                )
+                raise copy_differs(incoming, source)
             shutil.rmtree(path, ignore_errors=True)
             write_record(path, hashes)
             os.replace(incoming, path)
@@ -376,17 +437,16 @@ def verify_model(folder: Path, record: Path, check: Callable[[Path], None]) -> N
     complete(folder)
     hashes = model_hashes(folder)
     for name, digest in hashes.items():
-        blob = (folder / name).resolve().name
-        if (folder / name).is_symlink() and len(blob) == 64 and blob != digest:
-            raise changed(folder / name, blob)
+        blob = (folder / name).resolve()
+        if (folder / name).is_symlink() and len(blob.name) == 64 and blob.name != digest:
+            raise changed(blob, blob.name)
     recorded = read_record(record)
     for name, digest in recorded.items():
         if hashes.get(name) != digest:
-            raise changed(folder / name, digest)
+            # In the hub's cache a name is a link, and the file behind it would be linked again.
+            raise changed((folder / name).resolve(), digest, record_of(record))
     if not recorded:
         check(folder)
-        try:
+        with suppress(OSError):  # a folder that may only be read: checked again the next time
             record_of(record).parent.mkdir(parents=True, exist_ok=True)
             write_record(record, hashes)
-        except OSError as error:
-            raise unwritable(record_of(record), error) from None

@@ -12,11 +12,18 @@ SUFFIX = ".sha256"
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     return digest.hexdigest()
 
 
@@ -59,9 +66,16 @@ def read_record(path: Path) -> dict[str, str]:
     return hashes
 
 
-def changed(path: Path, expected: str) -> WeightsError:
-    """The error for a file that is no longer the one whose hash is known."""
+def changed(path: Path, expected: str, record: Path | None = None) -> WeightsError:
+    """The error for a file that is not the one whose hash is known.
+
+    Args:
+        path: the file at fault.
+        expected: its SHA-256, in hexadecimal.
+        record: where that was recorded, if it is neither the manifest nor the hub that says it.
+    """
+    unless = f"; or delete {record} if its authors have published a new one" if record else ""
     return WeightsError(
         f"{path}: its SHA-256 is not {expected}, which is known to be right; delete the file and fetch it "
-        "again with `python -m pyiqa_ma_agiqa.weights fetch`"
+        f"again with `python -m pyiqa_ma_agiqa.weights fetch`{unless}"
     )

@@ -22,6 +22,7 @@ from . import downloads, shipped
 from .downloads import CHECKPOINT, LANGUAGE_MODEL, cache_folder, entry
 from .errors import PluginError, WeightsError
 from .manifest import PACKAGE_WEIGHTS_DIR, load_manifest
+from .recorded_hashes import record_of
 
 
 class Weights(NamedTuple):
@@ -29,24 +30,29 @@ class Weights(NamedTuple):
 
     Attributes:
         place: path, or None where it is not on this machine.
+        known: whether its SHA-256 is: from the manifest, or recorded when it was checked.
         fetch: fetches it if it is not here.
         verify: checks it in full; raises WeightsError.
     """
 
     place: Path | None
+    known: bool
     fetch: Callable[[], object]
     verify: Callable[[], object]
 
 
 def _shipped() -> Weights:
-    path = PACKAGE_WEIGHTS_DIR / shipped.NAME
-    return Weights(path if path.is_file() else None, shipped.shipped_weights, shipped.shipped_weights)
+    # Always here; where it is not, the installation is damaged, and `verify` says so.
+    return Weights(PACKAGE_WEIGHTS_DIR / shipped.NAME, True, shipped.shipped_weights, shipped.shipped_weights)
 
 
 def _checkpoint() -> Weights:
     path = cache_folder() / CHECKPOINT
     return Weights(
-        path if path.is_file() else None, downloads.official_checkpoint, lambda: _verify_checkpoint(path)
+        path if path.is_file() else None,
+        record_of(path).is_file(),
+        downloads.official_checkpoint,
+        lambda: _verify_checkpoint(path),
     )
 
 
@@ -57,12 +63,12 @@ def _verify_checkpoint(path: Path) -> None:
 
 def _language_model() -> Weights:
     place = downloads.local_language_model()
+    record = cache_folder() / LANGUAGE_MODEL
     return Weights(
         place,
+        record_of(record).is_file(),
         lambda: downloads.language_model(entry(LANGUAGE_MODEL)["hub_id"]),
-        lambda: downloads.verify_model(
-            place or Path(), cache_folder() / LANGUAGE_MODEL, downloads.check_language_model
-        ),
+        lambda: downloads.verify_model(place or Path(), record, downloads.check_language_model),
     )
 
 
@@ -74,35 +80,46 @@ WEIGHTS: dict[str, Callable[[], Weights]] = {
 
 
 def list_weights() -> None:
-    """Print every entry of the manifest: its metrics, size, origin and place."""
+    """Print every entry of the manifest: its metrics, size, origin, place and state."""
     for facts in load_manifest()["files"]:
-        place = WEIGHTS[facts["name"]]().place
+        weights = WEIGHTS[facts["name"]]()
+        state = "SHA-256 known, `verify` enforces it" if weights.known else "not verified yet"
         print(facts["name"])
         print(f"  metrics  {', '.join(facts['metric_names'])}")
         print(f"  size     {facts.get('approximate_size') or facts['bytes']}")
         print(f"  source   {facts['sources'][0]}")
         print(f"  licence  {facts['licence']}")
-        print(f"  place    {place or 'not on this machine'}")
+        print(f"  place    {weights.place or 'not on this machine'}")
+        if weights.place:
+            print(f"  state    {state}")
 
 
 def fetch(names: list[str]) -> None:
-    """Fetch what is not here.
+    """Fetch what is not here, and check in full what never was.
 
     Raises:
         WeightsError: out of reach, or not what it should be.
     """
     for name in names:
         WEIGHTS[name]().fetch()
-        print(f"{name}: {WEIGHTS[name]().place}")
+        weights = WEIGHTS[name]()
+        if not weights.known:
+            weights.verify()
+        print(f"{name}: {weights.place}")
 
 
 def verify(names: list[str]) -> bool:
-    """Check what is here in full; whether all of it is good."""
+    """Check weights in full; whether all are good.
+
+    Args:
+        names: which must be here; none for all that are.
+    """
     good = True
-    for name in names:
+    for name in names or WEIGHTS:
         weights = WEIGHTS[name]()
         if weights.place is None:
             print(f"{name}: not on this machine")
+            good = good and not names
             continue
         try:
             weights.verify()
@@ -137,9 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what there is, and where")
-    for name, default, text in (
-        ("fetch", [CHECKPOINT, LANGUAGE_MODEL], "fetch what ma_agiqa_owl2 needs and is not here"),
-        ("verify", list(WEIGHTS), "check what is here in full"),
+    for name, text in (
+        ("fetch", "fetch what ma_agiqa_owl2 needs and is not here"),
+        ("verify", "check in full: those named, or all that are here"),
     ):
         command = commands.add_parser(
             name,
@@ -148,7 +165,6 @@ def main(arguments: list[str] | None = None) -> int:
             epilog=f"example: python -m pyiqa_ma_agiqa.weights {name} {CHECKPOINT}",
         )
         command.add_argument("names", nargs="*", metavar="NAME", help="as `list` prints it; default: all")
-        command.set_defaults(default=default)
     command = commands.add_parser(
         "import",
         help="bring in a file or folder fetched elsewhere",
@@ -162,12 +178,12 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "import":
             print(import_weights(options.path))
         else:
-            names = options.names or options.default
+            names = options.names
             unknown = [name for name in names if name not in WEIGHTS]
             if unknown:
                 raise WeightsError(f"{', '.join(unknown)}: no such weights; there are {', '.join(WEIGHTS)}")
             if options.command == "fetch":
-                fetch(names)
+                fetch(names or [CHECKPOINT, LANGUAGE_MODEL])
             elif not verify(names):
                 return 1
     except PluginError as error:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from pyiqa_ma_agiqa import downloads, weights
+from pyiqa_ma_agiqa import downloads, shipped, weights
 from pyiqa_ma_agiqa.downloads import CHECKPOINT, LANGUAGE_MODEL
 from pyiqa_ma_agiqa.manifest import load_manifest
 from pyiqa_ma_agiqa.recorded_hashes import record_of
@@ -43,6 +43,10 @@ def test_list_names_every_entry_and_its_place(capsys, cache):
         assert entry["name"] in printed and entry["licence"] in printed
     assert printed.count("not on this machine") == 2
     assert "weights/ma_agiqa.safetensors" in printed
+    cache.mkdir()
+    (cache / CHECKPOINT).write_bytes(b"put there by hand")
+    assert weights.main(["list"]) == 0
+    assert capsys.readouterr().out.count("not verified yet") == 1
 
 
 def test_import_copies_checks_and_records(checkpoint, cache, capsys):
@@ -63,7 +67,7 @@ def test_import_refuses_what_is_not_the_file_and_keeps_what_was_there(
     capsys.readouterr()
     assert weights.main(["import", str(bad)]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: ")
+    assert line.startswith(f"error: {bad}: ")
     assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
     assert not [path for path in cache.iterdir() if path.name.endswith(".imported")]
 
@@ -86,6 +90,26 @@ def test_verify_tells_good_from_damaged(checkpoint, cache, capsys):
     (cache / CHECKPOINT).write_bytes(content)
     assert weights.main(["verify", CHECKPOINT]) == 1
     assert "its SHA-256 is not" in capsys.readouterr().out
+
+
+def test_verify_of_what_should_be_here_and_is_not(tmp_path, monkeypatch, capsys):
+    assert weights.main(["verify", CHECKPOINT]) == 1
+    assert capsys.readouterr().out.strip() == f"{CHECKPOINT}: not on this machine"
+    for module in (weights, shipped):
+        monkeypatch.setattr(module, "PACKAGE_WEIGHTS_DIR", tmp_path)
+    assert weights.main(["verify"]) == 1
+    assert "reinstall" in capsys.readouterr().out
+
+
+def test_fetch_checks_in_full_what_never_was(tmp_path, monkeypatch, cache, capsys):
+    model = save_tiny_lmm(tmp_path / "model")
+    monkeypatch.setattr(downloads, "local_language_model", lambda: model)
+    monkeypatch.setattr(downloads, "language_model", lambda source: model)
+    assert weights.main(["fetch", LANGUAGE_MODEL]) == 2
+    assert "missing model." in capsys.readouterr().err, "of another architecture"
+    monkeypatch.setattr(downloads, "check_language_model", lambda folder: None)
+    assert weights.main(["fetch", LANGUAGE_MODEL]) == 0
+    assert record_of(cache / LANGUAGE_MODEL).read_text().count("\n") == len(list(model.iterdir()))
 
 
 def test_unknown_names_are_refused(capsys):

@@ -95,8 +95,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def pieces(self, content):
         path = self.path.split("?")[0]
-        dropped = path == "/dropped" or path.endswith(".bin")
-        if dropped and self.server.drops:
+        if self.breaks_off(path) and self.server.drops:
             self.server.drops -= 1
             content = content[: len(content) // 2]
             self.close_connection = True
@@ -107,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.sent[path] += len(piece)
             if path == "/slow":
                 time.sleep(self.server.pace)
+
+    def breaks_off(self, path):
+        return path == "/dropped" or path.endswith(".bin")
 
     def repository_info(self):
         siblings = [{"rfilename": entry["path"]} for entry in self.repository_tree()]
