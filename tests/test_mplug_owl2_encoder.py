@@ -288,3 +288,20 @@ def test_the_tiny_folder_is_as_the_published_one(folder):
     assert len(set(index.values())) == 3
     assert re.fullmatch(r"pytorch_model-\d-of-3\.bin", index["lm_head.weight"])
     assert json.loads((folder / "config.json").read_text()) == tiny_config()
+
+
+def test_a_folder_is_checked_to_the_last_value(folder, tmp_path):
+    from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Config
+    from pyiqa_ma_agiqa.mplug_owl2.checking import check_folder
+
+    config = MPlugOwl2Config(**tiny_config())
+    check_folder(folder, config)
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    shard = sorted(broken.glob("*.bin"))[0]
+    state = torch.load(shard, weights_only=True)
+    state["model.norm.weight" if "model.norm.weight" in state else next(iter(state))].view(-1)[3] = torch.nan
+    torch.save(state, shard)
+    with pytest.raises(WeightsError, match="has values that are not finite"):
+        check_folder(broken, config)
+    with pytest.raises(WeightsError, match="has shape"):
+        check_folder(folder, MPlugOwl2Config(**tiny_config(hidden=128)))

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from .config import MPlugOwl2Config
-from .loading import stored_tensors
-from .model import MPlugOwl2Model, does_not_fit
+from .loading import misfits, stored_tensors
+from .model import does_not_fit
 
 
 def check_folder(folder: Path, config: MPlugOwl2Config) -> None:
@@ -20,14 +20,10 @@ def check_folder(folder: Path, config: MPlugOwl2Config) -> None:
         WeightsError: a file is missing or unreadable, or lists what does not fit.
     """
     stored = stored_tensors(folder, torch.float32)
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in MPlugOwl2Model(config).state_dict().items()}
-    problems = [f"missing {name}" for name in wanted if name not in stored]
-    problems += [f"unexpected {name}" for name in stored if name not in wanted]
-    for name in wanted.keys() & stored.keys():
-        if stored[name].shape != wanted[name]:
-            problems.append(f"{name} has shape {stored[name].shape}, not {wanted[name]}")
-        elif not stored[name][...].isfinite().all():
-            problems.append(f"{name} has values that are not finite")
+    problems = misfits(stored, config) or [
+        f"{name} has values that are not finite"
+        for name, tensor in stored.items()
+        if not tensor[...].isfinite().all()
+    ]
     if problems:
         raise does_not_fit(folder, problems)

@@ -39,8 +39,10 @@ class Multiway(nn.Module):
         before, within, after = tokens[:, : image.start], tokens[:, image], tokens[:, image.stop :]
         if within.shape[1] == 0:
             return for_text(tokens)
+        # Of tokens that are not contiguous, a Linear on the CPU copies its matrix for every row.
+        within = within.contiguous()
         if before.shape[1] == 0:
-            parts = [for_image(within), for_text(after)]
+            parts = [for_image(within), for_text(after.contiguous())]
         else:
             text = for_text(torch.cat([before, after], dim=1))
             parts = [text[:, : image.start], for_image(within), text[:, image.start :]]

@@ -54,6 +54,14 @@ def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> MPlugOwl2Mo
     """
     config = read_config(folder)
     stored = stored_tensors(folder, dtype)
+    problems = misfits(stored, config)
+    if problems:
+        raise does_not_fit(folder, problems)
+    return MPlugOwl2Model.from_pretrained(None, config=config, state_dict=stored, dtype=dtype, **options)
+
+
+def misfits(stored: dict[str, StoredTensor], config: MPlugOwl2Config) -> list[str]:
+    """Names and shapes that are not those of the architecture."""
     with torch.device("meta"):
         wanted = {name: tuple(weight.shape) for name, weight in MPlugOwl2Model(config).state_dict().items()}
     problems = [f"missing {name}" for name in wanted if name not in stored]
@@ -63,9 +71,7 @@ def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> MPlugOwl2Mo
         for name, shape in wanted.items()
         if name in stored and stored[name].shape != shape
     ]
-    if problems:
-        raise does_not_fit(folder, problems)
-    return MPlugOwl2Model.from_pretrained(None, config=config, state_dict=stored, dtype=dtype, **options)
+    return problems
 
 
 def read_config(folder: Path) -> MPlugOwl2Config:
