@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from accuracy_figures import OKABE_ITO, predicted_vs_mos
 from machine import RESULTS
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,47 +24,18 @@ from scoring import create
 from pyiqa_ma_agiqa.experts import EXPERTS
 
 ROOT = Path(__file__).resolve().parent.parent
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Colours that the colour-blind tell apart (Okabe and Ito, 2008)."""
-MARKERS = ("o", "^", "s", "D")
 
 
-def predicted_vs_mos(results: Path) -> Figure:
-    """Scatter of the official test part: colour by model, marker by its setting."""
-    scores = pd.read_csv(results / "scores_ma_agiqa_official.csv")
-    result = json.loads((results / "accuracy_ma_agiqa_official.json").read_text(encoding="utf-8"))
-    figure, axes = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-    models = scores["generator"].str.partition("_")[0]
-    colours = dict(zip(models.sort_values().unique(), cycle(OKABE_ITO)))
-    used: dict[str, int] = {}
-    for name, group in scores.groupby("generator"):
-        model, _, setting = str(name).partition("_")
-        marker = MARKERS[used.get(model, 0) % len(MARKERS)]
-        used[model] = used.get(model, 0) + 1
-        axes.scatter(
-            group["score"],
-            group["mos"],
-            s=20,
-            marker=marker,
-            color=colours[model],
-            alpha=0.75,
-            linewidths=0,
-            label=f"{model}, {setting}",
-        )
-    limits = [
-        min(scores["score"].min(), scores["mos"].min()),
-        max(scores["score"].max(), scores["mos"].max()),
-    ]
-    axes.plot(limits, limits, color="0.5", linewidth=1, linestyle="--", zorder=0)
-    axes.set(xlabel="predicted score", ylabel="mean opinion score", aspect="equal")
-    agreement = {name: result["agreement"][name]["value"] for name in ("srcc", "plcc")}
-    axes.set_title(
+def official_test_part(results: Path) -> Figure:
+    """MOS over the score of ma_agiqa, of the results of `accuracy.py` on the paper's split."""
+    folder = results / "accuracy_official"
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    figures = result["metrics"]["ma_agiqa"]["agreement"]
+    title = (
         f"AGIQA-3K, official test part, {result['images']} images: "
-        f"SRCC {agreement['srcc']:.3f}, PLCC {agreement['plcc']:.3f}",
-        fontsize="medium",
+        f"SRCC {figures['srcc']['value']:.3f}, PLCC {figures['plcc']['value']:.3f}"
     )
-    figure.legend(loc="outside right center", frameon=False, title="generator")
-    return figure
+    return predicted_vs_mos(pd.read_parquet(folder / "scores.parquet"), ["ma_agiqa"], title)
 
 
 def expert_shares(paths: list[Path], weights: Path | None = None) -> Figure:
@@ -128,7 +99,7 @@ def main() -> None:
     images = options.images or sorted(examples)
     options.out.mkdir(parents=True, exist_ok=True)
     drawn = {
-        "predicted_vs_mos": predicted_vs_mos(options.results),
+        "predicted_vs_mos": official_test_part(options.results),
         "expert_shares": expert_shares(images, options.weights),
     }
     for name, figure in drawn.items():

@@ -1,4 +1,4 @@
-"""The no-reference metric ``ma_agiqa`` for AI-generated images, a plugin of pyiqa.
+"""The no-reference metrics ``ma_agiqa`` and ``ma_agiqa_owl2`` for AI-generated images, a plugin of pyiqa.
 
 An installed package needs no import: ``pyiqa.create_metric("ma_agiqa")`` finds it. Importing
 this module does the same by hand, for instance where the start-up file is turned off.

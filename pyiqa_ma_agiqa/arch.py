@@ -78,7 +78,7 @@ class MAAGIQA(nn.Module):
         self.eval()
         logger.info(
             "ma_agiqa: semantic encoder CLIP ViT-B/16 (compact), weights %s; the published system, with "
-            "mPLUG-Owl2-7B, is another metric (ma_agiqa_owl2) and is not part of this version",
+            "mPLUG-Owl2-7B, is another metric (ma_agiqa_owl2)",
             path or "random",
         )
 
