@@ -9,6 +9,7 @@ names, checked, and then renamed, and one process fetches while others wait.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import zipfile
@@ -31,6 +32,8 @@ CONFIG = "config.json"
 SMALL_FILES = [CONFIG, "preprocessor_config.json", "tokenizer.model"]
 SAFETENSORS, PICKLED = "model*.safetensors", "pytorch_model*.bin"
 LANGUAGE_MODEL_FILES = [*SMALL_FILES, "*.index.json", PICKLED, SAFETENSORS]
+logger = logging.getLogger("pyiqa")
+
 TIMEOUT = 60
 """Seconds without an answer after which a source counts as out of reach."""
 RETRIES = 3
@@ -118,11 +121,11 @@ def check_checkpoint(path: Path) -> None:
 
 
 def check_language_model(folder: Path) -> None:
-    """See `mplug_owl2.checking.check_folder`."""
+    """See `mplug_owl2.checking.check_folder`; the architecture is that of the folder's configuration."""
     from .mplug_owl2.checking import check_folder
-    from .mplug_owl2.config import MPlugOwl2Config
+    from .mplug_owl2.loading import read_config
 
-    check_folder(folder, MPlugOwl2Config())
+    check_folder(folder, read_config(folder))
 
 
 def official_checkpoint() -> Path:
@@ -284,18 +287,21 @@ def language_model(source: str) -> Path:
 
     Args:
         source: folder or hub id. What the hub's cache holds is taken without asking the hub again, so
-            the model does not change between runs.
+            the model does not change between runs. The published one is checked in full the first time,
+            and again when a file is newer than the record of that check.
 
     Raises:
-        WeightsError: no such folder, out of reach, or files are missing.
+        WeightsError: no such folder, out of reach, files are missing, damaged or changed.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return complete(folder)
     facts = entry(LANGUAGE_MODEL)
     imported = cache_folder() / LANGUAGE_MODEL
-    if source == facts["hub_id"] and imported.is_dir():
-        return complete(imported)
+    if source == facts["hub_id"]:
+        folder = complete(imported) if imported.is_dir() else hub_snapshot(source)
+        enforce_model(folder, imported)
+        return folder
     if source.count("/") != 1 or source.startswith((".", "~", "/")):
         raise WeightsError(f"{source}: no such folder; give the folder of an mPLUG-Owl2 model, or its hub id")
     return hub_snapshot(source)
@@ -418,6 +424,22 @@ def import_model(source: Path, check: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
     return path
+
+
+def enforce_model(folder: Path, record: Path) -> None:
+    """`verify_model`, unless that was done and no file is newer than its record.
+
+    Raises:
+        WeightsError: names the file at fault.
+    """
+    noted = record_of(record)
+    files = [path for pattern in LANGUAGE_MODEL_FILES for path in folder.glob(pattern)]
+    if noted.is_file() and max(path.stat().st_mtime for path in files) <= noted.stat().st_mtime:
+        return
+    logger.info("%s: every file is checked, once; 16 GB take a minute or more", folder)
+    verify_model(folder, record, check_language_model)
+    with suppress(OSError):  # a folder that may only be read: checked again the next time
+        os.utime(noted)
 
 
 def verify_model(folder: Path, record: Path, check: Callable[[Path], None]) -> None:

@@ -22,7 +22,7 @@ from pyiqa_ma_agiqa.recorded_hashes import record_of
 
 from .drive_server import Drive, self_signed
 from .published import constant
-from .tiny_lmm import save_tiny_lmm
+from .tiny_lmm import save_tiny_lmm, without_one_tensor
 from .weights_server import REVISION, Server
 
 HUB_ID = "MAGAer13/mplug-owl2-llama2-7b"
@@ -363,6 +363,7 @@ class TestLanguageModel:
                 # pyiqa takes seconds to import
                 "import sys\nfrom pathlib import Path\nfrom pyiqa_ma_agiqa import WeightsError, downloads\n"
                 f"downloads.cache_folder = lambda: Path({str(tmp_path / 'pyiqa')!r})\n"
+                "downloads.check_language_model = lambda folder: None\n"
                 f"try:\n    {code}\nexcept WeightsError as error:\n    sys.exit(f'refused: {{error}}')\n"
             )
             return subprocess.run(
@@ -479,9 +480,28 @@ def test_an_imported_model_takes_the_place_of_the_hub(tmp_path, cache):
         downloads.verify_model(imported, imported, lambda folder: None)
 
 
-def test_a_model_of_another_architecture_is_not_imported(tmp_path, cache):
+def test_the_model_is_checked_the_first_time_and_when_it_changes(tmp_path, cache):
+    imported = downloads.import_model(save_tiny_lmm(tmp_path / "model"), downloads.check_language_model)
+    noted = record_of(imported)
+    noted.unlink()
+    assert downloads.language_model(HUB_ID) == imported
+    assert len(noted.read_text().splitlines()) == len(list(imported.iterdir()))
+    before = noted.stat().st_mtime_ns
+    assert downloads.language_model(HUB_ID) == imported
+    assert noted.stat().st_mtime_ns == before, "nothing was newer, so nothing was read again"
+    without_one_tensor(imported)
+    with pytest.raises(WeightsError, match=r"\.bin: its SHA-256 is not"):
+        downloads.language_model(HUB_ID)
+    noted.unlink()
+    with pytest.raises(WeightsError, match=r"missing model\."):
+        downloads.language_model(HUB_ID)
+    assert not noted.exists(), "what is not good is not recorded"
+
+
+def test_a_model_that_lacks_a_tensor_is_not_imported(tmp_path, cache):
     with pytest.raises(WeightsError, match=r"model: .*missing"):
-        downloads.import_model(save_tiny_lmm(tmp_path / "model"), downloads.check_language_model)
+        model = without_one_tensor(save_tiny_lmm(tmp_path / "model"))
+        downloads.import_model(model, downloads.check_language_model)
     assert not (cache / LANGUAGE_MODEL).exists()
 
 

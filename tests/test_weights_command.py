@@ -13,7 +13,7 @@ from pyiqa_ma_agiqa.downloads import CHECKPOINT, LANGUAGE_MODEL
 from pyiqa_ma_agiqa.manifest import load_manifest
 from pyiqa_ma_agiqa.recorded_hashes import record_of
 
-from .tiny_lmm import save_tiny_lmm
+from .tiny_lmm import save_tiny_lmm, without_one_tensor
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_import_refuses_what_is_not_the_file_and_keeps_what_was_there(
 
 
 def test_import_of_a_folder_that_is_not_the_large_model(tmp_path, cache, capsys):
-    assert weights.main(["import", str(save_tiny_lmm(tmp_path / "model"))]) == 2
+    assert weights.main(["import", str(without_one_tensor(save_tiny_lmm(tmp_path / "model")))]) == 2
     assert "missing model." in capsys.readouterr().err
     assert weights.main(["import", str(tmp_path / "nothing")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
@@ -102,11 +102,11 @@ def test_verify_of_what_should_be_here_and_is_not(tmp_path, monkeypatch, capsys)
 
 
 def test_fetch_checks_in_full_what_never_was(tmp_path, monkeypatch, cache, capsys):
-    model = save_tiny_lmm(tmp_path / "model")
+    model = without_one_tensor(save_tiny_lmm(tmp_path / "model"))
     monkeypatch.setattr(downloads, "local_language_model", lambda: model)
     monkeypatch.setattr(downloads, "language_model", lambda source: model)
     assert weights.main(["fetch", LANGUAGE_MODEL]) == 2
-    assert "missing model." in capsys.readouterr().err, "of another architecture"
+    assert "missing model." in capsys.readouterr().err
     monkeypatch.setattr(downloads, "check_language_model", lambda folder: None)
     assert weights.main(["fetch", LANGUAGE_MODEL]) == 0
     assert record_of(cache / LANGUAGE_MODEL).read_text().count("\n") == len(list(model.iterdir()))
