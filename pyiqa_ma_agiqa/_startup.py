@@ -13,7 +13,7 @@ class Finder:
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in ("pyiqa.default_model_configs", "pyiqa.utils.registry", "pyiqa.api_helpers"):
+        if name == "pyiqa.default_model_configs" or name == "pyiqa.utils.registry":
             try:
                 from pyiqa_ma_agiqa.import_hook import find_spec
             except Exception as error:

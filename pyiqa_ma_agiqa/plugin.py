@@ -14,12 +14,11 @@ from copy import deepcopy
 from types import ModuleType
 from typing import Any
 
-from . import agiqa3k
+from .agiqa3k import register as register_dataset
 from .configs import ARCHITECTURES, CONFIGS
 
 CONFIG_MODULE = "pyiqa.default_model_configs"
 REGISTRY_MODULE = "pyiqa.utils.registry"
-HELPERS_MODULE = "pyiqa.api_helpers"
 IMPORT_PATH = "pyiqa_ma_agiqa.registered:{}"
 PLACED = "_pyiqa_ma_agiqa"
 """Attribute of `CONFIG_MODULE`, which outlives reloads of this module: for each of our names the
@@ -74,11 +73,10 @@ def _add_architectures(module: ModuleType) -> None:
 
 def _add_classes(module: ModuleType) -> None:
     _add_architectures(module)
-    agiqa3k.register(module)
+    register_dataset(module)
 
 
 EXTENSIONS = {
     CONFIG_MODULE: _add_configs,
     REGISTRY_MODULE: _add_classes,
-    HELPERS_MODULE: agiqa3k.list_datasets,
 }
