@@ -7,17 +7,16 @@ depend on the values of the weights.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
-from importlib import import_module, util
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
-import packaging.version
 import pyiqa
 import timm
 import torch
+from scoring import pkg_resources_at_hand
 
 MODULES = {
     "clipiqa+": "pyiqa.archs.clipiqa_arch",
@@ -31,16 +30,8 @@ MODULES = {
 
 def import_architecture(name: str) -> ModuleType:
     """Import the module of a metric, so that building the metric imports nothing more."""
-    # openai-clip asks pkg_resources for `packaging`; newer setuptools have no pkg_resources.
-    if util.find_spec("pkg_resources") is not None:
+    with pkg_resources_at_hand():
         return import_module(MODULES[name])
-    stand_in = ModuleType("pkg_resources")
-    stand_in.packaging = packaging  # type: ignore[attr-defined]
-    sys.modules["pkg_resources"] = stand_in
-    try:
-        return import_module(MODULES[name])
-    finally:
-        del sys.modules["pkg_resources"]
 
 
 @contextlib.contextmanager

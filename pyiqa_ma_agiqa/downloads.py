@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from .errors import WeightsError
-from .manifest import load_manifest
+from .manifest import entry
 from .recorded_hashes import changed, read_record, record_of, sha256, write_record
+
+logger = logging.getLogger("pyiqa")
 
 CHECKPOINT = "ma_agiqa_owl2_agiqa3k.pt"
 LANGUAGE_MODEL = "mplug-owl2-llama2-7b"
@@ -32,8 +33,6 @@ CONFIG = "config.json"
 SMALL_FILES = [CONFIG, "preprocessor_config.json", "tokenizer.model"]
 SAFETENSORS, PICKLED = "model*.safetensors", "pytorch_model*.bin"
 LANGUAGE_MODEL_FILES = [*SMALL_FILES, "*.index.json", PICKLED, SAFETENSORS]
-logger = logging.getLogger("pyiqa")
-
 TIMEOUT = 60
 """Seconds without an answer after which a source counts as out of reach."""
 RETRIES = 3
@@ -44,18 +43,6 @@ def cache_folder() -> Path:
     from pyiqa.utils.download_util import DEFAULT_CACHE_DIR
 
     return Path(DEFAULT_CACHE_DIR)
-
-
-def entry(name: str) -> dict[str, Any]:
-    """The manifest's entry of a file.
-
-    Raises:
-        WeightsError: the manifest does not list it.
-    """
-    for found in load_manifest()["files"]:
-        if found["name"] == name:
-            return found
-    raise WeightsError(f"weights_manifest.json does not list {name}; reinstall pyiqa-ma-agiqa")
 
 
 def out_of_reach(name: str, reason: str | Exception) -> WeightsError:

@@ -32,3 +32,15 @@ def load_manifest() -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise WeightsError(f"{path}: not a JSON object; reinstall pyiqa-ma-agiqa")
     return manifest
+
+
+def entry(name: str) -> dict[str, Any]:
+    """The manifest's entry of a file.
+
+    Raises:
+        WeightsError: the manifest does not list it.
+    """
+    for found in load_manifest()["files"]:
+        if found["name"] == name:
+            return found
+    raise WeightsError(f"weights_manifest.json does not list {name}; reinstall pyiqa-ma-agiqa")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import downloads, shipped
-from .downloads import CHECKPOINT, LANGUAGE_MODEL, cache_folder, entry
+from .downloads import CHECKPOINT, LANGUAGE_MODEL, cache_folder
 from .errors import PluginError, WeightsError
-from .manifest import PACKAGE_WEIGHTS_DIR, load_manifest
+from .manifest import PACKAGE_WEIGHTS_DIR, entry, load_manifest
 from .recorded_hashes import record_of
 
 
