@@ -21,7 +21,7 @@ def test_wheel_is_complete(wheel):
     package = ROOT / "pyiqa_ma_agiqa"
     wanted = {
         path
-        for kind in ("*.py", "*.yaml", "*.json", "*.safetensors", "py.typed")
+        for kind in ("*.py", "*.yaml", "*.json", "*.html", "*.safetensors", "py.typed")
         for path in package.rglob(kind)
     }
     assert any(path.suffix == ".safetensors" for path in wanted), "the package has no weights"
@@ -47,7 +47,8 @@ def test_start_up_file_is_one_line_of_ascii(wheel):
 def test_every_import_is_a_declared_dependency():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    required = setup["options"]["install_requires"] + setup["options.extras_require"]["train"]
+    extras = setup["options.extras_require"]
+    required = setup["options"]["install_requires"] + extras["train"] + extras["ray"]
     declared = {re.split(r"[<>=!~;\[ ]", line)[0] for line in required.split()}
     distributions = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
     own = {"pyiqa_ma_agiqa", *sys.stdlib_module_names}

@@ -1,0 +1,18 @@
+"""The columns of an output, in order; stable, so that other programs can rely on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS: dict[str, type] = {"path": str, "score": float, "error": str, "width": int, "height": int}
+"""Name and type. `score` is empty where `error` is not; the size is empty where it is not known."""
+EXPERTS = ("semantic_content", "coherence", "quality")
+SHARES: dict[str, type] = {f"{what}_{name}": float for what in ("share", "gate") for name in EXPERTS}
+"""What `--shares` adds: shares, which sum to the score, and gates."""
+
+Row = dict[str, Any]
+"""Values by column; None for an empty one."""
+
+
+def columns(shares: bool) -> dict[str, type]:
+    return COLUMNS | (SHARES if shares else {})

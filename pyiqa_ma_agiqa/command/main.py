@@ -1,0 +1,76 @@
+"""The frame of the console command: which commands there are, and what their exit statuses mean."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+from ..errors import PluginError
+
+COMMANDS = {
+    "score": "score folders, globs, tables and tars of images",
+    "explain": "show what a score is made of, as pages",
+    "compare": "compare two folders or two files of scores",
+    "weights": "list, fetch, verify and import weights files",
+    "train": "train or fine-tune the metric",
+}
+OWN_PARSERS = {"weights": "pyiqa_ma_agiqa.weights", "train": "pyiqa_ma_agiqa.train"}
+"""Commands that are modules with a `main` of their own, which takes the remaining arguments."""
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+EPILOG = """\
+exit status:
+  0    done
+  1    done, but some images could not be scored, or a check failed
+  2    not done: wrong usage, or something is missing; the message says what
+  130  interrupted; where a command can go on, the same command does
+
+example:
+  pyiqa-ma-agiqa score images/ --out scores.csv
+  pyiqa-ma-agiqa score --help
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status.
+
+    Args:
+        arguments: the words after the command's name; those of the process where there are none.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        if words and words[0] in OWN_PARSERS:
+            run: Callable[[list[str]], int | None] = import_module(OWN_PARSERS[words[0]]).main
+            return run(words[1:]) or 0
+        return _run(words)
+    except PluginError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="pyiqa-ma-agiqa",
+        description="Quality of AI-generated images, from one to millions.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen: ModuleType | None = None
+    for name, summary in COMMANDS.items():
+        # Only the command at hand is imported, so that help comes at once.
+        if words and words[0] == name:
+            chosen = import_module(f".{name}", __package__)
+            chosen.add_parser(commands)
+        else:
+            commands.add_parser(name, help=summary)
+    options = parser.parse_args(words)
+    if chosen is None:
+        parser.error("give the command first")
+    return chosen.run(options)

@@ -1,0 +1,55 @@
+"""What a run found, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .columns import Row
+from .names import printable, unescape
+
+NAMED = 5
+"""How many images are named as the worst, the best and the failed."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    )
+
+
+def summary(
+    scores: np.ndarray, worst: Iterable[Row], best: Iterable[Row], failures: int, failed: Iterable[Row]
+) -> str:
+    """Mean, deciles, the worst and the best, and what failed.
+
+    Args:
+        scores: of all images that have one.
+        worst: rows, the worst first.
+        best: rows, the best first.
+        failures: how many images have no score.
+        failed: the first rows of them.
+    """
+    lines = []
+    if len(scores):
+        deciles = np.percentile(scores, range(10, 100, 10))
+        lines += [
+            f"mean     {scores.mean():.4f}",
+            f"deciles  {' '.join(f'{value:.3f}' for value in deciles)}",
+        ]
+        for label, rows in (("worst", worst), ("best", best)):
+            lines += [f"{label:<7}  {row['score']:.4f}  {_name(row)}" for row in rows]
+    if failures:
+        lines.append(f"failed   {failures}")
+        lines += [f"  {_name(row)}: {printable(row['error'])}" for row in failed]
+    if failures > NAMED:
+        lines.append(f"  and {failures - NAMED} more: rows whose column error is not empty")
+    return "\n".join(lines)
+
+
+def _name(row: Row) -> str:
+    return printable(unescape(row["path"]))
