@@ -14,11 +14,12 @@ from .plugin import extend_imported
 
 if TYPE_CHECKING:
     from .arch import MAAGIQA
+    from .explanation import Explanation, explain
 
 __version__ = "0.1.0"
-__all__ = ["MAAGIQA", "InputError", "WeightsError", "__version__"]
+__all__ = ["MAAGIQA", "Explanation", "InputError", "WeightsError", "__version__", "explain"]
 
-_LAZY = {"MAAGIQA": ".arch"}
+_LAZY = {"MAAGIQA": ".arch", "Explanation": ".explanation", "explain": ".explanation"}
 """Names whose modules import torch."""
 
 install()

@@ -1,0 +1,135 @@
+"""``pyiqa-ma-agiqa explain``: why an image scored so, as a picture and a page for each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs import CONFIGS
+from ..errors import InputError, PluginError, WeightsError
+from .arguments import add_device, add_limits
+from .names import escape, printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..explanation import Explanation
+
+DESCRIPTION = """\
+Say why images scored so. For each image NAME two files: NAME_explained.png and NAME_explained.html,
+a page that opens without a network. They show the score on the MOS scale with its percentile among
+predictions for AGIQA-3K, the exact share of each expert, and the share of quality by patch over the
+image."""
+EPILOG = """\
+exit status: 0 all images explained, 1 some could not be read (each is named on stderr), 2 not done
+(the message says why).
+
+example:
+  pyiqa-ma-agiqa explain examples/*.png --out explained
+"""
+LONGEST_STEM = 100
+"""Bytes; what is added fits within the 255 that file systems allow."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of argparse."""
+    parser = commands.add_parser(
+        "explain",
+        help="show what a score is made of, as pages",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMG", help="image files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--metric", choices=CONFIGS, default="ma_agiqa", help="a metric with experts (%(default)s)"
+    )
+    add_device(parser)
+    add_limits(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Explain every image that can be read; returns the exit status.
+
+    Raises:
+        PluginError: the metric cannot be made, or the folder cannot be written.
+    """
+    from .decoding import Limits, decode_ahead
+    from .items import Item
+    from .scoring import Job, Scorer, own_device
+
+    limits = Limits(options.max_pixels, options.max_bytes)
+    metric = Scorer(Job(options.metric, own_device(options.device), 1, True, limits, 1)).metric
+    sources, failures = options.images, 0
+    stems = output_stems(sources, options.out)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with closing(decode_ahead(enumerate(map(Item, sources)), limits, 1)) as images:
+            for number, decoded in images:
+                result = decoded.error if decoded.pixels is None else _explained(decoded.pixels, metric)
+                if isinstance(result, str):
+                    print(
+                        f"error: {printable(sources[number])}: {printable(result)}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    failures += 1
+                else:
+                    _write(result, sources[number], options.out / stems[number])
+    except OSError as error:
+        raise InputError(f"--out {options.out}: cannot be written ({error}); check the path") from None
+    return 1 if failures else 0
+
+
+def _explained(pixels: torch.Tensor, metric: torch.nn.Module) -> Explanation | str:
+    """The explanation of an image, or why there is none."""
+    from ..explanation import explain
+    from .scoring import failure
+
+    try:
+        return explain(pixels, metric)
+    except WeightsError:
+        raise  # not the fault of this image
+    except (PluginError, MemoryError, RuntimeError) as error:
+        return failure(error)["error"]
+
+
+def _write(explanation: Explanation, source: str, target: Path) -> None:
+    from ..explaining.page import page
+    from ..explaining.picture import save_picture
+    from ..explaining.wording import standing, sum_as_shown
+
+    name = Path(source).name
+    html = target.with_name(f"{target.name}.html")
+    html.write_text(page(explanation, name), encoding="utf-8")
+    save_picture(explanation, name, target.with_name(f"{target.name}.png"))
+    place = standing(explanation)
+    score = sum_as_shown(explanation)[0]
+    print(f"{printable(source)}: {score}{f', {place}' if place else ''}; {printable(str(html))}", flush=True)
+
+
+def output_stems(sources: Sequence[str], out: Path) -> list[str]:
+    """Names, without suffix, for the files of each source: safe, all different, and no source's own."""
+    # Some file systems take capital and small letters for the same.
+    given = {os.path.realpath(source).casefold() for source in sources}
+    taken: set[str] = set()
+    stems = []
+    for source in sources:
+        plain = re.sub(r"[^\w.-]+", "_", escape(Path(source).stem)).encode()[:LONGEST_STEM]
+        stem = base = f"{plain.decode(errors='ignore')}_explained"
+        number = 1
+        while stem.casefold() in taken or any(
+            os.path.realpath(out / f"{stem}{suffix}").casefold() in given for suffix in (".html", ".png")
+        ):
+            number += 1
+            stem = f"{base}_{number}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems

@@ -1,0 +1,1 @@
+"""An `Explanation` as a picture and as a page."""

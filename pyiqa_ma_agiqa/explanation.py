@@ -1,0 +1,94 @@
+"""What a score is made of, for one image, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from .configs import CONFIGS
+from .errors import InputError
+from .experts import EXPERTS
+from .input_checks import check_tensor, read_tensor
+from .reference_scores import METRIC as METRIC_WITH_REFERENCE
+from .reference_scores import percentile
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """The parts of one score.
+
+    The shares are exact: they sum to the score, and the quality map has the share of quality as its
+    mean, both but for float32 rounding. A share says what an expert added to this score, not what a
+    person would say is wrong with the image.
+
+    Attributes:
+        metric: name of the metric.
+        score: on the MOS scale of AGIQA-3K, about 0 to 5, higher is better.
+        percentile: percentage, 0 to 100, of the predictions of ma_agiqa for the official test part of
+            AGIQA-3K that lie below the score. None for any other metric: there is no such table for it.
+        shares: of semantic content, coherence and quality, in units of the score; may be negative.
+        gate: the weight that each of the three got in the mixture; about 1 in ma_agiqa.
+        quality_map: (h, w), float32, the share of quality by patch, in units of the score, from the top
+            left of the image; may be negative. (28, 28) for the published system.
+        image: (H, W, 3), uint8, RGB, the image as it was scored.
+    """
+
+    metric: str
+    score: float
+    percentile: float | None
+    shares: dict[str, float]
+    gate: dict[str, float]
+    quality_map: np.ndarray = dataclasses.field(repr=False)
+    image: np.ndarray = dataclasses.field(repr=False)
+
+
+def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation:
+    """Score one image and say what the score is made of.
+
+    Args:
+        img: path, content of an image file (bytes), Pillow image, or tensor (1, 3, H, W) or (1, 1, H, W)
+            in [0, 1].
+        metric: a metric of this package, from `pyiqa.create_metric`, or the name of one. By name it is
+            created at the first call, on the GPU where there is one, and kept for the next ones.
+
+    Returns:
+        The parts; the score is that of ``metric(img)``. The percentile is of the shipped weights.
+
+    Raises:
+        InputError: what the metric would refuse, more than one image, or a metric without experts.
+        WeightsError: weights missing, out of reach or damaged.
+
+    Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
+    Assessment*, ACM MM 2024, section 3.3, for the mixture of experts that is taken apart here.
+    """
+    name = metric if isinstance(metric, str) else getattr(metric, "metric_name", type(metric).__name__)
+    if name not in CONFIGS:
+        raise InputError(f"{name} has no experts to tell of; give one of {', '.join(CONFIGS)}")
+    pixels = check_tensor(read_tensor(img))
+    if len(pixels) != 1:
+        raise InputError(
+            f"tensor of shape {tuple(pixels.shape)} has {len(pixels)} images; give one at a time"
+        )
+    parts = (_created(metric) if isinstance(metric, str) else metric)(pixels, return_parts=True)
+    parts = {part: value[0].detach().cpu() for part, value in parts.items()}
+    score = parts["score"].item()
+    return Explanation(
+        metric=name,
+        score=score,
+        percentile=percentile(score) if name == METRIC_WITH_REFERENCE else None,
+        shares=dict(zip(EXPERTS, parts["shares"].tolist(), strict=True)),
+        gate=dict(zip(EXPERTS, parts["gate"].tolist(), strict=True)),
+        quality_map=parts["quality_map"].numpy(),
+        image=(pixels[0].detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _created(name: str) -> torch.nn.Module:
+    import pyiqa  # takes seconds, and the caller may have made a metric already
+
+    return pyiqa.create_metric(name)
