@@ -3,9 +3,10 @@
     python benchmarks/score_command.py
 
 Throughput: the model fed with decoded images from memory, and the whole command from its start to its
-exit on the same images, in turns. Memory: what the command holds while it scores many images, which
-are links to the same files. Images are AGIQA-3K's ($AGIQA3K), or pictures made here where it is absent.
-Needs a machine that does nothing else, and Linux. Writes results/score_command.json.
+exit on the same images, in turns; once also on Ray, where it is installed. Memory: what the command
+holds while it scores many images, which are links to the same files. Images are AGIQA-3K's ($AGIQA3K),
+or pictures made here where it is absent. Needs a machine that does nothing else, and Linux. Writes
+results/score_command.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -98,8 +100,13 @@ def throughput(files: list[Path], options: argparse.Namespace, folder: Path) -> 
         rates["command"].append(len(files) / taken)
         rates["command_after_its_start"].append((len(files) - 1) / (taken - start))
     model = np.array(rates["model"])
+    ray = {}
+    if find_spec("ray"):
+        words = command(whole, options.metric, options.device, "--engine", "ray")
+        ray = {"images_per_second_on_ray": len(files) / seconds(words)}
     return {
         "images": len(files),
+        **ray,
         "images_per_second": {name: spread(np.array(values)) for name, values in rates.items()},
         "of_the_models_rate": {
             name: spread(np.array(values) / model) for name, values in rates.items() if name != "model"
@@ -108,17 +115,17 @@ def throughput(files: list[Path], options: argparse.Namespace, folder: Path) -> 
     }
 
 
-def memory(files: list[Path], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def memory(files: list[Path], metric: str, count: int, device: str, folder: Path) -> dict[str, Any]:
     """Resident memory while the command scores many images, by the share of its time that has passed."""
-    links = folder / "links"
+    links = folder / f"links_{metric}"
     links.mkdir()
-    for number, file in enumerate(islice(cycle(files), options.many)):
+    for number, file in enumerate(islice(cycle(files), count)):
         os.symlink(file.absolute(), links / f"{number:06}{file.suffix}")
-    table = write_table(folder / "many.csv", sorted(links.iterdir()))
+    table = write_table(folder / f"many_{metric}.csv", sorted(links.iterdir()))
     samples = []
     began = time.perf_counter()
     process = subprocess.Popen(
-        command(table, options.memory_metric, options.device),
+        command(table, metric, device),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -135,8 +142,7 @@ def memory(files: list[Path], options: argparse.Namespace, folder: Path) -> dict
         for low in range(10, 90, 10)  # before, it starts; after, it writes the output
     }
     return {
-        "images": options.many,
-        "metric": options.memory_metric,
+        "images": count,
         "seconds": float(times[-1]),
         "median_mib_by_tenth_of_the_time": tenths,
         "growth_mib": tenths["80-90 %"] - tenths["10-20 %"],
@@ -153,6 +159,11 @@ def resident_mib(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
+def _count(text: str) -> tuple[str, int]:
+    metric, _, count = text.partition("=")
+    return metric, int(count)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -162,8 +173,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--images", type=int, default=500, help="for the throughput")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--many", type=int, default=10_000, help="for the memory")
-    parser.add_argument("--memory-metric", default="ma_agiqa", help="piqe takes less time (%(default)s)")
+    parser.add_argument(
+        "--memory",
+        nargs="+",
+        type=_count,
+        default=[("ma_agiqa", 10_000)],
+        metavar="METRIC=IMAGES",
+        help="runs whose memory is watched (ma_agiqa=10000)",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "score_command.json")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -173,7 +190,10 @@ def main(arguments: list[str] | None = None) -> None:
             "device": options.device,
             "metric": options.metric,
             "throughput": throughput(files, options, folder),
-            "memory": memory(files, options, folder),
+            "memory": {
+                metric: memory(files, metric, count, options.device, folder)
+                for metric, count in options.memory
+            },
         } | circumstances()
     write_json(options.out, result)
     print(options.out.read_text())

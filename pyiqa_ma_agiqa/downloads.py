@@ -54,8 +54,8 @@ def out_of_reach(name: str, reason: str | Exception) -> WeightsError:
     return WeightsError(
         f"{name} ({facts['approximate_size']}) is not here and cannot be fetched from {facts['sources'][0]}: "
         f"{why}. To bring it by hand, fetch it on a machine with a network "
-        f"(`python -m pyiqa_ma_agiqa.weights fetch {name}`, or {facts['by_hand']}), carry it here and run "
-        "`python -m pyiqa_ma_agiqa.weights import PATH`. The metric `ma_agiqa` runs without it."
+        f"(`pyiqa-ma-agiqa weights fetch {name}`, or {facts['by_hand']}), carry it here and run "
+        "`pyiqa-ma-agiqa weights import PATH`. The metric `ma_agiqa` runs without it."
     )
 
 

@@ -77,5 +77,5 @@ def changed(path: Path, expected: str, record: Path | None = None) -> WeightsErr
     unless = f"; or delete {record} if its authors have published a new one" if record else ""
     return WeightsError(
         f"{path}: its SHA-256 is not {expected}, which is known to be right; delete the file and fetch it "
-        f"again with `python -m pyiqa_ma_agiqa.weights fetch`{unless}"
+        f"again with `pyiqa-ma-agiqa weights fetch`{unless}"
     )

@@ -70,8 +70,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path}: no such weights file; give the path of a .safetensors file") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: not a readable safetensors file ({error}); use a file that "
-            "`python -m pyiqa_ma_agiqa.train` wrote"
+            f"{path}: not a readable safetensors file ({error}); use a file that `pyiqa-ma-agiqa train` wrote"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Train ``ma_agiqa`` or ``ma_agiqa_owl2``, or fine-tune them on your own images.
 
-    python -m pyiqa_ma_agiqa.train --config recipe.yaml [--out FOLDER]
-    python -m pyiqa_ma_agiqa.train --images FOLDER --table ratings.csv --out FOLDER [--metric NAME]
+    pyiqa-ma-agiqa train --config recipe.yaml [--out FOLDER]
+    pyiqa-ma-agiqa train --images FOLDER --table ratings.csv --out FOLDER [--metric NAME]
 
 The first follows a recipe: `training/agiqa3k.yaml` rebuilds the shipped weights of ma_agiqa,
 `training/agiqa3k_owl2.yaml` is the published recipe of ma_agiqa_owl2. The second starts from the
@@ -178,7 +178,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m pyiqa_ma_agiqa.train",
+        prog="pyiqa-ma-agiqa train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

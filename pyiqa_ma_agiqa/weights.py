@@ -1,9 +1,9 @@
 """The weights files: which there are, where they are, and whether they are whole.
 
-    python -m pyiqa_ma_agiqa.weights list
-    python -m pyiqa_ma_agiqa.weights fetch [NAME ...]
-    python -m pyiqa_ma_agiqa.weights verify [NAME ...]
-    python -m pyiqa_ma_agiqa.weights import PATH
+    pyiqa-ma-agiqa weights list
+    pyiqa-ma-agiqa weights fetch [NAME ...]
+    pyiqa-ma-agiqa weights verify [NAME ...]
+    pyiqa-ma-agiqa weights import PATH
 
 Those of ma_agiqa come with the package. Those of ma_agiqa_owl2 are fetched when the metric is first
 created, or beforehand by ``fetch``; where there is no network, fetch them elsewhere, carry them over
@@ -148,7 +148,7 @@ def import_weights(path: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see the module's docstring. Exit status: 0, 1 for damaged weights, 2 for errors."""
     parser = argparse.ArgumentParser(
-        prog="python -m pyiqa_ma_agiqa.weights",
+        prog="pyiqa-ma-agiqa weights",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -162,13 +162,13 @@ def main(arguments: list[str] | None = None) -> int:
             name,
             help=text,
             description=text,
-            epilog=f"example: python -m pyiqa_ma_agiqa.weights {name} {CHECKPOINT}",
+            epilog=f"example: pyiqa-ma-agiqa weights {name} {CHECKPOINT}",
         )
         command.add_argument("names", nargs="*", metavar="NAME", help="as `list` prints it; default: all")
     command = commands.add_parser(
         "import",
         help="bring in a file or folder fetched elsewhere",
-        epilog=f"example: python -m pyiqa_ma_agiqa.weights import Downloads/{CHECKPOINT}",
+        epilog=f"example: pyiqa-ma-agiqa weights import Downloads/{CHECKPOINT}",
     )
     command.add_argument("path", type=Path, help="the checkpoint's file, or the large model's folder")
     options = parser.parse_args(arguments)

@@ -15,6 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# One process for each core (pytest-xdist): more threads would stand in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pyiqa_ma_agiqa
 
 from .published import published_checkpoint as published_checkpoint

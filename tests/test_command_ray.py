@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import dataset, parquet
 
 from pyiqa_ma_agiqa.command.main import main
@@ -26,7 +27,7 @@ except ImportError:
     )
 
 needs_ray = pytest.mark.skipif(ray is None, reason="ray is not installed: the cluster engine is NOT tested")
-COUNT = 400
+COUNT, SHORT = 400, 80
 PIQE = ("--metric", "piqe", "--device", "cpu")
 
 
@@ -34,11 +35,11 @@ PIQE = ("--metric", "piqe", "--device", "cpu")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     make_images(folder / "images", COUNT, side=256)
-    (folder / "images" / "00100.png").write_bytes(b"broken")
+    (folder / "images" / "00070.png").write_bytes(b"broken")
     files = sorted((folder / "images").iterdir())
-    parquet.write_table(
-        pa.table({"path": [f"images/{file.name}" for file in files]}), folder / "list.parquet"
-    )
+    paths = pa.table({"path": [f"images/{file.name}" for file in files]})
+    parquet.write_table(paths, folder / "long.parquet")
+    parquet.write_table(paths.slice(0, SHORT), folder / "list.parquet")
     contents = [file.read_bytes() for file in files[:40]]
     parquet.write_table(pa.table({"image": contents}), folder / "bytes.parquet", row_group_size=16)
     return folder
@@ -71,12 +72,23 @@ def test_rows_are_those_of_the_local_engine(images, cluster, monkeypatch):
 
 
 @needs_ray
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has the device that must be absent")
+def test_workers_that_cannot_begin_are_one_error(images, cluster, monkeypatch, capfd):
+    monkeypatch.chdir(images)
+    words = ["score", "list.parquet", "--out", "never", "--engine", "ray", "--device", "mps"]
+    assert main(words) == 2
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "--engine ray: the workers stopped (--metric ma_agiqa: cannot be made" in said
+    assert not Path("never").exists()
+
+
+@needs_ray
 def test_the_part_of_a_lost_worker_is_done_again(images, cluster, monkeypatch):
     monkeypatch.chdir(images)
     whole, workers = cluster
-    assert main(["score", "list.parquet", *PIQE, "--out", "whole"]) == 1
+    assert main(["score", "long.parquet", *PIQE, "--out", "whole"]) == 1
     status = []
-    words = ["score", "list.parquet", *PIQE, "--out", "lost", "--engine", "ray"]
+    words = ["score", "long.parquet", *PIQE, "--out", "lost", "--engine", "ray"]
     run = threading.Thread(target=lambda: status.append(main(words)))
     run.start()
     while rows_in(Path("lost.journal")) < 50:

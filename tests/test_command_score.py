@@ -162,7 +162,7 @@ def test_names_survive_in_every_format(tmp_path, monkeypatch, capsys):
         rows = [json.loads(line) for line in file]
     assert [unescape(row["path"]) for row in rows] == expected
     assert [unescape(path) for path in parquet.read_table("x.parquet")["path"].to_pylist()] == expected
-    assert len(capsys.readouterr().out.splitlines()) == 3 * (4 + 2 * 5)
+    assert len(capsys.readouterr().out.splitlines()) == 3 * (4 + 2 * 4)
     # What one run wrote is a list for another.
     assert main(["score", "x.csv", *ENTROPY, "--out", "y.csv"]) == 0
     assert rows_of("y.csv") == rows_of("x.csv")

@@ -80,12 +80,14 @@ def test_found_without_import_from_the_wheel(installed):
     assert manifest == json.loads((ROOT / "weights_manifest.json").read_text())
 
 
-def test_entry_point_is_declared(installed):
+def test_entry_points_are_declared(installed):
     code = (
         "from importlib.metadata import distribution; "
-        "print([(e.group, e.load().__name__) for e in distribution('pyiqa-ma-agiqa').entry_points])"
+        "found = distribution('pyiqa-ma-agiqa').entry_points; "
+        "print(sorted((e.group, e.name, e.load().__name__) for e in found))"
     )
-    assert installed.run("-c", code).stdout == "[('pyiqa.archs', 'register')]\n"
+    expected = [("console_scripts", "pyiqa-ma-agiqa", "main"), ("pyiqa.archs", "ma_agiqa", "register")]
+    assert installed.run("-c", code).stdout == f"{expected}\n"
 
 
 def test_turned_off_also_once_pyiqa_has_asked_its_entry_points(installed):

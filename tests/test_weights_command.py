@@ -1,4 +1,4 @@
-"""`python -m pyiqa_ma_agiqa.weights`: what it prints, refuses and copies."""
+"""`pyiqa-ma-agiqa weights`: what it prints, refuses and copies."""
 
 from __future__ import annotations
 
@@ -127,4 +127,4 @@ def test_help_shows_an_example(command):
     done = subprocess.run(
         [sys.executable, "-m", "pyiqa_ma_agiqa.weights", *command, "--help"], capture_output=True, text=True
     )
-    assert "python -m pyiqa_ma_agiqa.weights " in done.stdout.partition("options:")[2] or not command
+    assert "pyiqa-ma-agiqa weights " in done.stdout.partition("options:")[2] or not command

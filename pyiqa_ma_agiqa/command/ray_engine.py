@@ -53,8 +53,11 @@ def connect() -> Any:
     except ImportError:
         raise InputError("--engine ray: ray is not installed; pip install 'pyiqa-ma-agiqa[ray]'") from None
     if not ray.is_initialized():
+        # One of our own is for this machine alone, so it need not be seen from others.
+        own = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        place: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else own
         try:
-            ray.init(logging_level=logging.WARNING, log_to_driver=False)
+            ray.init(logging_level=logging.WARNING, log_to_driver=False, **place)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
@@ -62,7 +65,7 @@ def connect() -> Any:
             ) from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are reported once, below
     return ray
 
 
@@ -96,7 +99,7 @@ def score_on_cluster(
         actors: how many hold the model; None for as many as there is room for.
 
     Raises:
-        InputError: the cluster has no room for one.
+        InputError: the cluster has no room for one, or its workers cannot go on.
     """
     ray = connect()
     resources, room = _place(ray, job)
@@ -110,9 +113,15 @@ def score_on_cluster(
         batch_format="pyarrow",
         **resources,
     )
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in batch.to_pylist():
-            yield row.pop(NUMBER), row
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in batch.to_pylist():
+                yield row.pop(NUMBER), row
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1].removeprefix("pyiqa_ma_agiqa.errors.InputError: ")
+        raise InputError(
+            f"--engine ray: the workers stopped ({reason}); mend that, then repeat the command to go on"
+        ) from None
 
 
 def _place(ray: Any, job: Job) -> tuple[dict[str, float], int]:

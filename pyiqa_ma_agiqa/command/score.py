@@ -248,10 +248,12 @@ def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: fl
     lower_better = DEFAULT_CONFIGS[job.metric].get("lower_better", False)
     order = "WHERE score IS NOT NULL ORDER BY score {}, number LIMIT ?".format
     worst, best = ("DESC", "ASC") if lower_better else ("ASC", "DESC")
+    scores = journal.scores()
+    named = min(NAMED, max(len(scores) // 2, 1))
     text = summary(
-        journal.scores(),
-        journal.rows(order(worst), NAMED),
-        journal.rows(order(best), NAMED),
+        scores,
+        journal.rows(order(worst), named),
+        journal.rows(order(best), named),
         journal.failures(),
         journal.rows("WHERE error != '' ORDER BY number LIMIT ?", NAMED),
     )

@@ -10,7 +10,7 @@ from .columns import Row
 from .names import printable, unescape
 
 NAMED = 5
-"""How many images are named as the worst, the best and the failed."""
+"""At most so many images are named as the worst, the best and the failed."""
 
 
 def duration(seconds: float) -> str:

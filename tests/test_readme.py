@@ -1,0 +1,54 @@
+"""The README's transcripts of the console command are what it prints."""
+
+from __future__ import annotations
+
+import glob
+import re
+import shlex
+import shutil
+
+import pytest
+
+from pyiqa_ma_agiqa.command.main import main
+
+from .conftest import ROOT
+
+TRANSCRIPTS = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+TIME = re.compile(r" in .* s \(.* images/s\)")
+FIGURE = re.compile(r"-?\d+\.\d+")
+
+
+def output_of(words, status, capsys):
+    """What a line of a transcript prints, and the exit status of the command before or now."""
+    if words[0] == "cat":
+        return open(words[1]).read(), 0
+    if words == ["echo", "$?"]:
+        return f"{status}\n", 0
+    assert words[0] == "pyiqa-ma-agiqa"
+    expanded = [path for word in words[1:] for path in sorted(glob.glob(word)) or [word]]
+    status = main(expanded)
+    printed = capsys.readouterr()
+    if words[1] == "score":  # the error stream has the progress bar
+        return printed.out, status
+    return printed.out + printed.err, status
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS)
+def test_transcript(transcript, tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    status = 0
+    commands = re.split(r"^\$ ", transcript, flags=re.M)[1:]
+    assert commands
+    for command in commands:
+        line, _, expected = command.partition("\n")
+        printed, status = output_of(shlex.split(line), status, capsys)
+        printed, expected = (TIME.sub(" in …", text).strip() for text in (printed, expected))
+        assert FIGURE.sub("#", printed) == FIGURE.sub("#", expected)
+        found, told = (list(map(float, FIGURE.findall(text))) for text in (printed, expected))
+        assert found == pytest.approx(told, abs=2e-3)
+
+
+def test_there_are_transcripts_of_three_commands():
+    text = "".join(TRANSCRIPTS)
+    assert all(f"$ pyiqa-ma-agiqa {name} " in text for name in ("score", "explain", "compare"))
