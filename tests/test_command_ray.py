@@ -89,7 +89,7 @@ def test_the_part_of_a_lost_worker_is_done_again(images, cluster, monkeypatch):
     assert main(["score", "long.parquet", *PIQE, "--out", "whole"]) == 1
     status = []
     words = ["score", "long.parquet", *PIQE, "--out", "lost", "--engine", "ray"]
-    run = threading.Thread(target=lambda: status.append(main(words)))
+    run = threading.Thread(target=lambda: status.append(main(words)), daemon=True)
     run.start()
     while rows_in(Path("lost.journal")) < 50:
         assert run.is_alive()
@@ -97,7 +97,7 @@ def test_the_part_of_a_lost_worker_is_done_again(images, cluster, monkeypatch):
     whole.remove_node(workers.pop(), allow_graceful=False)
     done = rows_in(Path("lost.journal"))
     assert run.is_alive() and done < COUNT
-    run.join()
+    run.join(180)
     assert status == [1]
     assert len(ray.nodes()) == 3 and sum(node["Alive"] for node in ray.nodes()) == 2
     assert table("lost").equals(table("whole"))
