@@ -125,6 +125,18 @@ def photo():
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("NOT CHECKED: full and read-only disks need a tmpfs, which cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def logged():
     """What pyiqa's logger says, line by line."""
     lines: list[str] = []

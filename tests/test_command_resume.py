@@ -151,3 +151,22 @@ def test_two_runs_of_one_output(images, capsys, monkeypatch):
     finally:
         process.kill()
         process.join()
+
+
+@pytest.mark.parametrize("room", [0, 16, 64, 128])
+def test_a_full_disk_loses_nothing(small_disk, tmp_path, capsys, monkeypatch, room):
+    """Full at any time, of the list, of the rows or of the output: one error, and then the whole output."""
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path / "images", 400)
+    words = ["score", "images", "--metric", "entropy", "--device", "cpu", "--out"]
+    assert main([*words, "whole.csv"]) == 0
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2**20 - 1024 * room))
+    capsys.readouterr()
+    assert main([*words, str(small_disk / "x.csv")]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "make room" in said and str(small_disk) in said
+    assert not (small_disk / "x.csv").exists()
+    ballast.unlink()
+    assert main([*words, str(small_disk / "x.csv")]) == 0
+    assert (small_disk / "x.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -257,18 +257,6 @@ def test_a_kill_in_mid_download_costs_only_what_had_not_come(server, tmp_path, c
     assert not list(path.parent.glob("*.part"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB, less than the file."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("NOT CHECKED: full and read-only disks need a tmpfs, which cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 def test_a_full_disk_is_said(server, small_disk):
     process = fetching(server.url("/good"), small_disk / CHECKPOINT)
     _, error = process.communicate(timeout=60)

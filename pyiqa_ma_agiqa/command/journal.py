@@ -49,6 +49,9 @@ class Journal:
         self.database = _lock(path)
         try:
             self._begin(json.loads(json.dumps(settings)))
+        except sqlite3.OperationalError as error:
+            self.database.close()
+            raise cannot_go_on(path, error) from None
         except (sqlite3.DatabaseError, ValueError) as error:
             self.database.close()
             raise InputError(f"{path}: damaged ({error}); give --restart to begin again") from None
@@ -66,6 +69,8 @@ class Journal:
                 raise _other_settings(self.path, json.loads(before), settings)
         fields = ", ".join(f"{name} {SQL_TYPES[kind]}" for name, kind in self.columns.items())
         with self.database:
+            # Without this, each table is a transaction of its own.
+            self.database.execute("BEGIN IMMEDIATE")
             for name in ("job", "items", "rows"):
                 self.database.execute(f"DROP TABLE IF EXISTS {name}")
             self.database.execute("CREATE TABLE job(settings, listed)")
@@ -165,11 +170,19 @@ def _lock(path: Path) -> sqlite3.Connection:
         database.close()
         if "locked" in str(error):
             raise InputError(f"{path}: another run writes this output; wait for its end") from None
-        raise InputError(f"{path}: cannot be opened ({error}); check the folder") from None
+        raise cannot_go_on(path, error) from None
     except sqlite3.DatabaseError as error:
         database.close()
         raise InputError(f"{path}: damaged ({error}); give --restart to begin again") from None
     return database
+
+
+def cannot_go_on(path: Path, error: Exception) -> InputError:
+    """The error of a journal, or of the output beside it, that the system does not let us write."""
+    return InputError(
+        f"{path}: cannot be written ({error}); make room or check the folder's permissions, then repeat "
+        "the command"
+    )
 
 
 def _other_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> InputError:

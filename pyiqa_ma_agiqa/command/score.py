@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         PluginError: the options do not fit, or the metric cannot be made.
     """
-    from .journal import Journal, restart
+    from .journal import Journal, cannot_go_on, restart
     from .output import check_output
     from .scoring import check_metric
 
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _score(options, job, journal)
     except (sqlite3.OperationalError, OSError) as error:
-        raise InputError(f"{path}: cannot go on ({error}); make room, then repeat the command") from None
+        raise cannot_go_on(path, error) from None
     finally:
         journal.close()
 
