@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_tables
+import score_tables
 from accuracy_tables import NONE, markdown
 from recipes import RECIPES
 
@@ -104,9 +105,22 @@ def robustness(results: Path) -> str:
     if not found:
         return missing("robustness.py")
     (result,) = found
-    by_size = plain_scores("score at size, times", result["score_by_scale"])
-    by_shape = plain_scores("score of crop, width / height", result["score_by_aspect"])
-    return "\n\n".join([steadiness(result, result["steady_means"]), by_size, by_shape, source(result)])
+    return robustness_of(result, result)
+
+
+def robustness_of_generated(results: Path) -> str:
+    """The same on generated images."""
+    found = read(results, "robustness.json")
+    if not found or "generated" not in found[0]:
+        return missing("robustness.py")
+    (result,) = found
+    return robustness_of(result["generated"], result)
+
+
+def robustness_of(part: dict[str, Any], result: dict[str, Any]) -> str:
+    by_size = plain_scores("score at size, times", part["score_by_scale"])
+    by_shape = plain_scores("score of crop, width / height", part["score_by_aspect"])
+    return "\n\n".join([steadiness(part, result["steady_means"]), by_size, by_shape, source(result)])
 
 
 def steadiness(part: dict[str, Any], meaning: str) -> str:
@@ -116,8 +130,65 @@ def steadiness(part: dict[str, Any], meaning: str) -> str:
     for image in dict.fromkeys(pair["photo"] for pair in part["by_pair"]):
         of_image = {p["kind"]: p["rank_correlation"] for p in part["by_pair"] if p["photo"] == image}
         rows.append([image, *(f"{of_image[kind]:+.3f}" for kind in kinds)])
+    falls = []
+    for kind in kinds:
+        scores = [pair["scores"] for pair in part["by_pair"] if pair["kind"] == kind]
+        falls.append(sum(levels[0] - levels[-1] for levels in scores) / len(scores))
+    rows.append(["*mean fall of the score, first to last level*", *(f"{fall:.2f}" for fall in falls)])
     counted = f"{part['steady_pairs']} of {part['pairs']} pairs have a {meaning}."
     return f"{markdown(['', *kinds], rows)}\n\n{counted}"
+
+
+def ablations(results: Path) -> str:
+    """ma_agiqa with parts left out or replaced, on the official split."""
+    found = read(results, "ablations.json")
+    if not found:
+        return missing("ablations.py")
+    (result,) = found
+    columns = ("srcc", "plcc", "krcc", "rmse", "within_generator_srcc")
+    rows = [
+        [
+            name,
+            NONE if row["blend"] is None else f"{row['blend']:.2f}",
+            f"{row['val']['srcc']:.4f}",
+            *(f"{row['test'][column]:.4f}" for column in columns),
+            accuracy_tables.interval(row.get("lead_of_whole")),
+        ]
+        for name, row in result["rows"].items()
+    ]
+    head = ["", "weight of the branch", "SRCC, val"]
+    head += [f"{accuracy_tables.STATISTICS[column]}, test" for column in columns]
+    trainings = [
+        f"{name}: {training['epochs']} epochs, number {training['epoch_chosen_on_val']} chosen on val"
+        for name, training in result["trainings"].items()
+    ]
+    sizes = ", ".join(f"{count} {part}" for part, count in result["images"].items())
+    notes = (
+        f"Official split: {sizes} images. Last column: SRCC of the whole recipe less that of the row, with "
+        f"its 95 % interval of a paired bootstrap. Trained by gradient descent: {'; '.join(trainings)}."
+    )
+    table = markdown([*head, "the whole leads by, SRCC, test"], rows)
+    return "\n\n".join([table, notes, source(result)])
+
+
+def precision(results: Path) -> str:
+    """The shipped model by the precision of its weights and of its arithmetic."""
+    found = read(results, "ablations.json")
+    if not found:
+        return missing("ablations.py")
+    (result,) = found
+    columns = {
+        "srcc": "SRCC, test",
+        "plcc": "PLCC, test",
+        "mean_change": "mean change of a score",
+        "largest_change": "largest change",
+        "rank_agreement": "SRCC with the shipped scores",
+    }
+    rows = [
+        [name, *(f"{row[column]:.4f}" if column in row else NONE for column in columns)]
+        for name, row in result["precision"].items()
+    ]
+    return "\n\n".join([markdown(["", *columns.values()], rows), source(result)])
 
 
 def plain_scores(label: str, scores: dict[str, dict[str, float]]) -> str:
@@ -143,11 +214,17 @@ def efficiency(results: Path) -> str:
     for name in result["cpu_float32"]["latency_seconds"]:
         row = [name]
         for measured in devices.values():
-            taken, ratio = measured["latency_seconds"].get(name), measured["time_over_ours"].get(name)
-            row += [milliseconds(taken) if taken else NONE, f"{ratio['median']:.2f}" if ratio else NONE]
-        rows.append([*row, f"{own[name]['peak_memory_increase_mib']:.0f}" if name in own else NONE])
-    columns = [column for label in devices for column in (f"{label}: ms (quartiles)", "time / ours")]
-    head = [result["image"], *columns, "peak memory on the CPU, MiB"]
+            taken, relative = measured["latency_seconds"].get(name), measured["time_over_ours"].get(name)
+            row += [milliseconds(taken) if taken else NONE, ratio(relative) if relative else NONE]
+        if name in own:
+            row += [f"{own[name]['peak_memory_increase_mib']:.0f}", f"{own[name]['load_seconds']:.2f}"]
+        else:
+            row += [NONE, NONE]
+        rows.append(row)
+    columns = [
+        column for label in devices for column in (f"{label}: ms (quartiles)", "time / ours (quartiles)")
+    ]
+    head = [result["image"], *columns, "peak memory on the CPU, MiB", "loading, s"]
     overhead = " and ".join(
         f"{entry['median']:.2f} times as long as its {name}"
         for name, entry in result["cpu_float32"]["ours_over"].items()
@@ -236,6 +313,22 @@ def milliseconds(entry: dict[str, float]) -> str:
     return f"{middle} ({low}–{high})"
 
 
+def score_command(results: Path) -> str:
+    """Does `score` keep up with its model, and does its memory stay flat?"""
+    found = read(results, "score_command.json")
+    if not found:
+        return missing("score_command.py")
+    return "\n\n".join([score_tables.keeping_up(found[0]), source(found[0])])
+
+
+def cost(results: Path) -> str:
+    """A million images at the rates of `score`."""
+    found = read(results, "score_command.json")
+    if not found:
+        return missing("score_command.py")
+    return "\n\n".join([score_tables.cost(found[0]), source(found[0])])
+
+
 def missing(script: str) -> str:
     return f"No result yet: `python benchmarks/{script}` makes it."
 
@@ -244,9 +337,14 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "accuracy": accuracy,
     "accuracy_details": accuracy_details,
     "data_sets": data_sets,
+    "ablations": ablations,
+    "precision": precision,
     "robustness": robustness,
+    "robustness_of_generated": robustness_of_generated,
     "published_system": published_system,
     "efficiency": efficiency,
+    "score_command": score_command,
+    "cost": cost,
 }
 
 
