@@ -21,7 +21,7 @@ COMMAND = ("score", "images", "missing.png", "--metric", "piqe", "--device", "cp
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    make_images(folder / "images", COUNT, side=128)
+    make_images(folder / "images", COUNT, side=192)
     (folder / "images" / "00100.png").write_bytes(b"broken")
     return folder
 
@@ -87,7 +87,7 @@ def test_ctrl_c(images, uninterrupted):
 def killed(tmp_path_factory):
     """A folder with a run that was killed after some rows, its command, and the files of its journal."""
     folder = tmp_path_factory.mktemp("killed")
-    make_images(folder / "images", 100, side=128)
+    make_images(folder / "images", COUNT, side=192)
     command = ["score", "images", "--metric", "piqe", "--device", "cpu", "--out", "x.csv"]
     process = start_and_wait(folder, 10, *command)
     process.kill()
@@ -129,7 +129,7 @@ def test_another_version_is_refused(begun, capsys, monkeypatch):
 
 def test_restart_begins_again(begun, capsys):
     assert main([*begun, "--metric", "entropy", "--restart"]) == 0
-    assert "100 images" in capsys.readouterr().out
+    assert f"{COUNT} images" in capsys.readouterr().out
 
 
 def test_a_damaged_journal_is_refused(begun, capsys):

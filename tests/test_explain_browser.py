@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 
 import numpy as np
@@ -150,7 +151,12 @@ def test_image_and_map_are_shown_at_the_right_proportions(browser, pages):
 
 def tree(browser):
     """Nodes of the accessibility tree that a screen reader is told of, in order: role, name, properties."""
-    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes: list = []
+    for _ in range(100):  # the tree comes some time after the page
+        nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        if len(nodes) > 1:
+            break
+        time.sleep(0.1)
     found = []
     for node in nodes:
         if not node["ignored"]:
