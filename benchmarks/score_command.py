@@ -6,13 +6,15 @@ Throughput: the model fed with decoded images from memory, and the whole command
 exit on the same images, in turns; once also on Ray, where it is installed. Memory: what the command
 holds while it scores many images, which are links to the same files. Images are AGIQA-3K's ($AGIQA3K),
 or pictures made here where it is absent. Needs a machine that does nothing else, and Linux. Writes
-results/score_command.json.
+results/score_command.json, after each run; of runs that are not asked for it keeps what it has, so that
+`--rounds 0 --memory piqe=10000` adds one.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -105,6 +107,8 @@ def throughput(files: list[Path], options: argparse.Namespace, folder: Path) -> 
         words = command(whole, options.metric, options.device, "--engine", "ray")
         ray = {"images_per_second_on_ray": len(files) / seconds(words)}
     return {
+        "metric": options.metric,
+        "device": options.device,
         "images": len(files),
         **ray,
         "images_per_second": {name: spread(np.array(values)) for name, values in rates.items()},
@@ -172,30 +176,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metric", default="ma_agiqa")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--images", type=int, default=500, help="for the throughput")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of the throughput; 0 for none")
     parser.add_argument(
         "--memory",
         nargs="+",
         type=_count,
-        default=[("ma_agiqa", 10_000)],
+        default=[],
         metavar="METRIC=IMAGES",
-        help="runs whose memory is watched (ma_agiqa=10000)",
+        help="runs whose memory is watched, such as ma_agiqa=10000",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "score_command.json")
     options = parser.parse_args(arguments)
+    result = json.loads(options.out.read_text()) if options.out.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = pictures(options.data, options.images, folder)
-        result = {
-            "device": options.device,
-            "metric": options.metric,
-            "throughput": throughput(files, options, folder),
-            "memory": {
-                metric: memory(files, metric, count, options.device, folder)
-                for metric, count in options.memory
-            },
-        } | circumstances()
-    write_json(options.out, result)
+        if options.rounds:
+            result["throughput"] = throughput(files, options, folder) | circumstances()
+            write_json(options.out, result)
+        for metric, count in options.memory:
+            watched = memory(files, metric, count, options.device, folder)
+            result["memory"] = result.get("memory", {}) | {metric: watched | circumstances()}
+            write_json(options.out, result)
     print(options.out.read_text())
 
 

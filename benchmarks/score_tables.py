@@ -16,7 +16,7 @@ def keeping_up(result: dict[str, Any]) -> str:
     found = result["throughput"]
     rates, shares = found["images_per_second"], found["of_the_models_rate"]
     labels = {
-        "model": f"{result['metric']} alone, fed from memory",
+        "model": f"{found['metric']} alone, fed from memory",
         "command": "`score`, from its start to its exit",
         "command_after_its_start": "`score`, its start not counted",
     }
@@ -36,7 +36,7 @@ def keeping_up(result: dict[str, Any]) -> str:
             *(f"{watched['median_mib_by_tenth_of_the_time'][tenth]:.0f}" for tenth in ("10-20 %", "80-90 %")),
             f"{watched['peak_mib']:.0f}",
         ]
-        for metric, watched in result["memory"].items()
+        for metric, watched in result.get("memory", {}).items()
     ]
     memory_heads = ["memory, MiB", "images", "at 10–20 % of the time", "at 80–90 %", "peak"]
     return f"{markdown(heads, rows)}\n\n{markdown(memory_heads, memory)}"
@@ -50,9 +50,9 @@ def cost(result: dict[str, Any]) -> str:
         rates["`score --engine ray`"] = found["images_per_second_on_ray"]
     rows = []
     for label, rate in rates.items():
-        hours = MILLION / rate / 3600 * result["threads"]
+        hours = MILLION / rate / 3600 * found["threads"]
         rows.append(
-            [label, f"{rate / result['threads']:.2f}", f"{hours:.0f}", f"{hours * PRICE_PER_CORE_HOUR:.2f}"]
+            [label, f"{rate / found['threads']:.2f}", f"{hours:.0f}", f"{hours * PRICE_PER_CORE_HOUR:.2f}"]
         )
     heads = ["", "images / s / core", "core hours", f"US dollars, at {PRICE_PER_CORE_HOUR} a core hour"]
     note = "The price of a core hour is assumed, not looked up; put in your own. No GPU was at hand."

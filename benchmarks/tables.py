@@ -318,7 +318,10 @@ def score_command(results: Path) -> str:
     found = read(results, "score_command.json")
     if not found:
         return missing("score_command.py")
-    return "\n\n".join([score_tables.keeping_up(found[0]), source(found[0])])
+    (result,) = found
+    runs = [result["throughput"], *result.get("memory", {}).values()]
+    sources = dict.fromkeys(source(run) for run in runs)
+    return "\n\n".join([score_tables.keeping_up(result), "  \n".join(sources)])
 
 
 def cost(results: Path) -> str:
@@ -326,7 +329,8 @@ def cost(results: Path) -> str:
     found = read(results, "score_command.json")
     if not found:
         return missing("score_command.py")
-    return "\n\n".join([score_tables.cost(found[0]), source(found[0])])
+    (result,) = found
+    return "\n\n".join([score_tables.cost(result), source(result["throughput"])])
 
 
 def missing(script: str) -> str:

@@ -25,6 +25,7 @@ def test_rates_and_memory(tmp_path, monkeypatch):
     ratio = throughput["of_the_models_rate"]["command"]["median"]
     assert ratio == pytest.approx(rates["command"] / rates["model"], rel=1e-4)
     assert memory["peak_mib"] > 100
+    assert throughput["threads"] == memory["threads"]
 
 
 def test_memory_of_a_process_that_is_gone():
@@ -39,9 +40,9 @@ def test_tables_by_hand():
     tables = script("score_tables")
     tenths = {"10-20 %": 700.0, "80-90 %": 701.0}
     result = {
-        "metric": "ma_agiqa",
-        "threads": 2,
         "throughput": {
+            "metric": "ma_agiqa",
+            "threads": 2,
             "images": 500,
             "images_per_second": {
                 "model": spread(4.0),
