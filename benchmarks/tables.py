@@ -99,12 +99,8 @@ def data_sets(_: Path) -> str:
     return "\n\n".join(items)
 
 
-def robustness(results: Path) -> str:
+def robustness(result: dict[str, Any]) -> str:
     """Rank correlation of level and score, and scores by size and shape, on photographs."""
-    found = read(results, "robustness.json")
-    if not found:
-        return missing("robustness.py")
-    (result,) = found
     return robustness_of(result, result)
 
 
@@ -139,12 +135,8 @@ def steadiness(part: dict[str, Any], meaning: str) -> str:
     return f"{markdown(['', *kinds], rows)}\n\n{counted}"
 
 
-def ablations(results: Path) -> str:
+def ablations(result: dict[str, Any]) -> str:
     """ma_agiqa with parts left out or replaced, on the official split."""
-    found = read(results, "ablations.json")
-    if not found:
-        return missing("ablations.py")
-    (result,) = found
     columns = ("srcc", "plcc", "krcc", "rmse", "within_generator_srcc")
     rows = [
         [
@@ -171,12 +163,8 @@ def ablations(results: Path) -> str:
     return "\n\n".join([table, notes, source(result)])
 
 
-def precision(results: Path) -> str:
+def precision(result: dict[str, Any]) -> str:
     """The shipped model by the precision of its weights and of its arithmetic."""
-    found = read(results, "ablations.json")
-    if not found:
-        return missing("ablations.py")
-    (result,) = found
     columns = {
         "srcc": "SRCC, test",
         "plcc": "PLCC, test",
@@ -198,12 +186,8 @@ def plain_scores(label: str, scores: dict[str, dict[str, float]]) -> str:
     return markdown([label, *settings], rows)
 
 
-def efficiency(results: Path) -> str:
+def efficiency(result: dict[str, Any]) -> str:
     """Time, memory and throughput on each device."""
-    found = read(results, "efficiency.json")
-    if not found:
-        return missing("efficiency.py")
-    (result,) = found
     own = result["in_own_process"]
     devices = {
         key.replace("_", ", "): result[key]
@@ -313,23 +297,15 @@ def milliseconds(entry: dict[str, float]) -> str:
     return f"{middle} ({low}–{high})"
 
 
-def score_command(results: Path) -> str:
+def score_command(result: dict[str, Any]) -> str:
     """Does `score` keep up with its model, and does its memory stay flat?"""
-    found = read(results, "score_command.json")
-    if not found:
-        return missing("score_command.py")
-    (result,) = found
     runs = [result["throughput"], *result.get("memory", {}).values()]
     sources = dict.fromkeys(source(run) for run in runs)
     return "\n\n".join([score_tables.keeping_up(result), "  \n".join(sources)])
 
 
-def cost(results: Path) -> str:
+def cost(result: dict[str, Any]) -> str:
     """A million images at the rates of `score`."""
-    found = read(results, "score_command.json")
-    if not found:
-        return missing("score_command.py")
-    (result,) = found
     return "\n\n".join([score_tables.cost(result), source(result["throughput"])])
 
 
@@ -337,18 +313,28 @@ def missing(script: str) -> str:
     return f"No result yet: `python benchmarks/{script}` makes it."
 
 
+def of_file(name: str, table: Callable[[dict[str, Any]], str]) -> Callable[[Path], str]:
+    """The table of a result file, which bears the name of its script."""
+
+    def filled(results: Path) -> str:
+        found = read(results, name)
+        return table(found[0]) if found else missing(Path(name).with_suffix(".py").name)
+
+    return filled
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "accuracy": accuracy,
     "accuracy_details": accuracy_details,
     "data_sets": data_sets,
-    "ablations": ablations,
-    "precision": precision,
-    "robustness": robustness,
+    "ablations": of_file("ablations.json", ablations),
+    "precision": of_file("ablations.json", precision),
+    "robustness": of_file("robustness.json", robustness),
     "robustness_of_generated": robustness_of_generated,
     "published_system": published_system,
-    "efficiency": efficiency,
-    "score_command": score_command,
-    "cost": cost,
+    "efficiency": of_file("efficiency.json", efficiency),
+    "score_command": of_file("score_command.json", score_command),
+    "cost": of_file("score_command.json", cost),
 }
 
 

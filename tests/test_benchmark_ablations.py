@@ -132,12 +132,12 @@ def test_rows_reach_the_table(tmp_path):
     found = result["rows"]["branch"]
     assert found["lead_of_whole"]["low"] > 0
     assert "lead_of_whole" not in result["rows"][ablations.WHOLE]
-    text = tables.ablations(tmp_path)
+    text = tables.TABLES["ablations"](tmp_path)
     assert f"| {found['val']['srcc']:.4f} | {found['test']['srcc']:.4f} |" in text
     assert f"{found['lead_of_whole']['value']:.4f} [" in text
     assert "queries: 3 epochs, number 2 chosen on val" in text
-    assert "| second | 1.0000 | " in tables.precision(tmp_path)
-    assert "| 0.2500 | 0.2500 | 1.0000 |" in tables.precision(tmp_path)
+    assert "| second | 1.0000 | " in tables.TABLES["precision"](tmp_path)
+    assert "| 0.2500 | 0.2500 | 1.0000 |" in tables.TABLES["precision"](tmp_path)
 
 
 def test_groups_are_means_of_their_images():

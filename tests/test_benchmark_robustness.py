@@ -70,7 +70,7 @@ def test_a_run_from_end_to_end(small, tmp_path, monkeypatch):
         score = robustness.oriented(metric, robustness.tensor(pixels))
         assert blur["scores"][level] == pytest.approx(score, abs=1e-4)
     fall = blur["scores"][0] - blur["scores"][-1]
-    text = tables.robustness(tmp_path / "results")
+    text = tables.TABLES["robustness"](tmp_path / "results")
     assert f"first to last level* | {fall:.2f} |" in text
     assert "| two_lowstep | " in tables.robustness_of_generated(tmp_path / "results")
     with Image.open(tmp_path / "docs" / "robustness.png") as drawn:
