@@ -9,10 +9,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 # One process for each core (pytest-xdist): more threads would stand in each other's way.
@@ -34,14 +36,15 @@ BUILD_FILES = (
 class Environment:
     """A fresh virtual environment that sees what this interpreter has installed, after its own."""
 
-    def __init__(self, folder: Path) -> None:
-        venv.create(folder, symlinks=True, with_pip=False)
+    def __init__(self, folder: Path, new: bool = True) -> None:
+        self.folder = folder
         self.python = folder / "bin" / "python"
         self.site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-        parents = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        # Python does not run the start-up files of a folder that a .pth file names.
-        (self.site / "zz_parent.pth").write_text("\n".join(sorted(parents)))
-        self.folder = folder
+        if new:
+            venv.create(folder, symlinks=True, with_pip=False)
+            parents = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+            # Python does not run the start-up files of a folder that a .pth file names.
+            (self.site / "zz_parent.pth").write_text("\n".join(sorted(parents)))
 
     def run(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the environment's folder; the start-up file is on unless `variables` say else."""
@@ -86,22 +89,42 @@ def copy_checkout(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """The wheel, built from the sdist, as `python -m build` does."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("checkout"))
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(checkout)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(out.glob("*.whl"))
+def made_once(tmp_path_factory):
+    """Calls `make` with a new folder, once for all processes of the tests, and gives that folder."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / f"shared_{name}"
+        with FileLock(shared / f"{name}.lock"):
+            if not (folder / ".made").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (folder / ".made").touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
-def installed(wheel, tmp_path_factory):
+def wheel(made_once):
+    """The wheel, built from the sdist, as `python -m build` does."""
+
+    def build(folder: Path) -> None:
+        checkout = copy_checkout(folder / "checkout")
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return next(made_once("wheel", build).glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, made_once):
     """An environment with the wheel installed. Not to be changed by tests."""
-    environment = Environment(tmp_path_factory.mktemp("installed"))
-    environment.install(str(wheel))
-    return environment
+    folder = made_once("installed", lambda folder: Environment(folder / "venv").install(str(wheel)))
+    return Environment(folder / "venv", new=False)
 
 
 @pytest.fixture(scope="session")
