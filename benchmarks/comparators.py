@@ -1,4 +1,4 @@
-"""pyiqa's learned metrics with random weights, built without a download.
+"""pyiqa's learned metrics with random weights, read from files but never downloaded.
 
 Layers, crops and input handling are those of pyiqa's configuration; their speed and memory do not
 depend on the values of the weights.
@@ -6,69 +6,48 @@ depend on the values of the weights.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from importlib import import_module
-from types import ModuleType
-from typing import Any
-from unittest import mock
+from pathlib import Path
 
 import pyiqa
-import timm
 import torch
+from pyiqa import archs
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+from random_files import random_files
 from scoring import pkg_resources_at_hand
 
-MODULES = {
-    "clipiqa+": "pyiqa.archs.clipiqa_arch",
-    "topiq_nr": "pyiqa.archs.topiq_arch",
-    "musiq": "pyiqa.archs.musiq_arch",
-    "hyperiqa": "pyiqa.archs.hypernet_arch",
-    "maniqa": "pyiqa.archs.maniqa_arch",
-}
-"""Metric to the module of its architecture."""
+PEERS = (
+    *("clipiqa+", "clipiqa", "topiq_nr", "topiq_iaa_res50", "musiq", "hyperiqa", "maniqa", "dbcnn", "tres"),
+    *("liqe", "laion_aes", "nima", "paq2piq", "cnniqa", "metaiqa", "wadiqam_nr", "unique", "uranker"),
+)
+"""Metrics to compare with: one of each learned architecture of which `random_files` knows the files.
+
+Of other names of the same architecture only the values of the weights differ. Not known: arniqa, qualiclip,
+maclip, afine_nr, clipscore, fgresq, qalign, qrealign, compare2score."""
+CROPS = ("num_crop", "test_sample", "num_patch")
+"""Names under which pyiqa's architectures keep how many crops of an image they score."""
 
 
-def import_architecture(name: str) -> ModuleType:
+def import_architecture(name: str) -> None:
     """Import the module of a metric, so that building the metric imports nothing more."""
     with pkg_resources_at_hand():
-        return import_module(MODULES[name])
+        archs._lazy_import_arch(DEFAULT_CONFIGS[name]["metric_opts"]["type"])
 
 
-@contextlib.contextmanager
-def _no_downloads() -> Iterator[None]:
-    create_model = timm.create_model
+def create_random(name: str, device: str, folder: Path) -> torch.nn.Module:
+    """A metric of pyiqa with random weights, read from files that the first call writes to a folder.
 
-    def random_model(*args: Any, **kwargs: Any) -> torch.nn.Module:
-        return create_model(*args, **kwargs | {"pretrained": False})
-
-    with mock.patch.object(timm, "create_model", random_model):
-        yield
-
-
-def _random_clip(name: str, device: str) -> torch.nn.Module:
-    """OpenAI's CLIP RN50 (Radford et al., ICML 2021, appendix F) as `pyiqa.archs.clip_model` has it."""
-    from pyiqa.archs.clip_model import CLIP
-
-    if name != "RN50":
-        raise ValueError(f"CLIP {name} is not RN50")
-    model = CLIP(
-        embed_dim=1024,
-        image_resolution=224,
-        vision_layers=(3, 4, 6, 3),
-        vision_width=64,
-        vision_patch_size=None,
-        context_length=77,
-        vocab_size=49408,
-        transformer_width=512,
-        transformer_heads=8,
-        transformer_layers=12,
-    )
-    return model.to(device).eval()  # pyiqa keeps it in a list, out of reach of its own eval()
+    Raises:
+        OSError: it needs a file of which only the real content would do.
+    """
+    import_architecture(name)
+    with pkg_resources_at_hand(), random_files(folder):
+        metric = pyiqa.create_metric(name, device=device)
+    hidden = getattr(metric.net, "clip_model", None)  # in a list, where pyiqa's own eval() does not reach it
+    for model in hidden if isinstance(hidden, list) else []:
+        model.eval()
+    return metric
 
 
-def create_random(name: str, device: str) -> torch.nn.Module:
-    """A metric of `MODULES` with random weights."""
-    module = import_architecture(name)
-    clip = mock.patch.object(module, "load", _random_clip) if name == "clipiqa+" else contextlib.nullcontext()
-    with _no_downloads(), clip:
-        return pyiqa.create_metric(name, device=device, pretrained=False)
+def crops_of(metric: torch.nn.Module) -> int:
+    """How many crops of an image a metric scores; 1 where it scores the image as a whole."""
+    return next((getattr(metric.net, name) for name in CROPS if hasattr(metric.net, name)), 1)

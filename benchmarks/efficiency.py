@@ -2,10 +2,11 @@
 
     python benchmarks/efficiency.py
 
-Latency on one 512 x 512 image in interleaved rounds; throughput by batch and latency by image size;
-import time, load time and peak memory in processes of their own. pyiqa's metrics get random weights
-(`comparators.py`). With a GPU the same there, in float32 and bfloat16. Needs a quiet machine, and
-Linux for the memory. Writes results/efficiency.json.
+Latency of every metric on one 512 x 512 image, and of ma_agiqa by batch and by image size, all in the same
+interleaved rounds, so that there is one figure for one measurement. Import time, load time and peak memory
+in processes of their own. pyiqa's metrics have random weights, which they read from files as large as
+their own (`comparators.py`). With a GPU the same there, in float32 and bfloat16. Needs a quiet machine,
+and Linux for the memory. Writes results/efficiency.json.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +26,13 @@ from typing import Any
 import numpy as np
 import pyiqa
 import torch
-from comparators import MODULES, create_random, import_architecture
+from comparators import PEERS, create_random, crops_of, import_architecture
 from machine import RESULTS, circumstances, write_json
 from scoring import weights_sha256
 from timing import interleaved, memory_mib, spread
+from tqdm import tqdm
+
+from pyiqa_ma_agiqa.shipped import shipped_weights
 
 OURS = "ma_agiqa"
 PASSES = "backbone passes"
@@ -37,11 +42,14 @@ NETWORKS = "bare networks"
 SIDE = 512
 
 
-def create(name: str, device: str, untrained: bool) -> torch.nn.Module:
-    """Ours with its weights unless untrained; the others with random ones."""
+def create(name: str, device: str, untrained: bool, folder: Path | None = None) -> torch.nn.Module:
+    """Ours with its weights unless untrained; the others with random ones, from files in a folder."""
     if name == OURS:
         return pyiqa.create_metric(OURS, device=device, pretrained=not untrained)
-    return create_random(name, device)
+    if folder is not None:
+        return create_random(name, device, folder)
+    with tempfile.TemporaryDirectory() as written:
+        return create_random(name, device, Path(written))
 
 
 def picture(side: int, device: str, count: int = 1) -> torch.Tensor:
@@ -58,14 +66,15 @@ def bare_networks(net: Any, image: torch.Tensor) -> Callable[[], Any]:
 
 
 @torch.no_grad()
-def measure(device: str, precision: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Latency, ratios and throughput on a device ("cpu", "cuda") in "float32" or "bfloat16"."""
-    label = f"{device} {precision}"
-    metrics: dict[str, Any] = {
-        name: create(name, device, options.untrained) for name in (OURS, *options.others)
-    }
-    ours = metrics[OURS]
-    image = picture(SIDE, device)
+def measure(
+    metrics: dict[str, Any], device: str, precision: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Latency, ratios and throughput on a device ("cpu", "cuda") in "float32" or "bfloat16".
+
+    Args:
+        metrics: ours and the others, on the device.
+    """
+    ours, image = metrics[OURS], picture(SIDE, device)
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         calls: dict[str, Callable[[], Any]] = {}
         skipped: dict[str, str] = {}
@@ -75,27 +84,28 @@ def measure(device: str, precision: str, options: argparse.Namespace) -> dict[st
                 calls[name] = partial(metric, image)
             except RuntimeError as error:  # not every metric of pyiqa works in half precision
                 skipped[name] = str(error).splitlines()[0]
+        others = [name for name in calls if name != OURS]
         calls[PASSES] = partial(ours.net.backbone_passes, image)
         calls[NETWORKS] = bare_networks(ours.net, image)
-        times = interleaved(calls, options.rounds, device, f"{label}: metrics")
-        del metrics, calls
-        by_batch = {str(n): partial(ours, picture(SIDE, device, n)) for n in options.batches}
-        batch_times = interleaved(by_batch, options.rounds, device, f"{label}: batches")
-        by_side = {str(side): partial(ours, picture(side, device)) for side in options.sides}
-        side_times = interleaved(by_side, options.rounds, device, f"{label}: sides")
-    result = {
-        "latency_seconds": {name: spread(values) for name, values in times.items()},
-        "time_over_ours": {
-            name: spread(times[name] / times[OURS]) for name in options.others if name in times
-        },
+        batches = {n: partial(ours, picture(SIDE, device, n)) for n in options.batches}
+        sides = {side: partial(ours, picture(side, device)) for side in options.sides}
+        # A batch of 1 and a side of 512 are the first row of the table: timed once, as that.
+        calls |= {f"batch of {n}": call for n, call in batches.items() if n != 1}
+        calls |= {f"side {side}": call for side, call in sides.items() if side != SIDE}
+        times = interleaved(calls, options.rounds, device, f"{device} {precision}")
+        result: dict[str, Any] = {}
+        if device == "cuda":
+            result["peak_memory_mib_by_batch"] = {str(n): gpu_memory(call) for n, call in batches.items()}
+    of_batch = {n: times[OURS if n == 1 else f"batch of {n}"] for n in batches}
+    of_side = {side: times[OURS if side == SIDE else f"side {side}"] for side in sides}
+    return result | {
+        "latency_seconds": {name: spread(times[name]) for name in (OURS, *others, PASSES, NETWORKS)},
+        "time_over_ours": {name: spread(times[name] / times[OURS]) for name in others},
         "ours_over": {name: spread(times[OURS] / times[name]) for name in (PASSES, NETWORKS)},
         "skipped": skipped,
-        "images_per_second_by_batch": {n: spread(int(n) / taken) for n, taken in batch_times.items()},
-        "latency_seconds_by_side": {side: spread(taken) for side, taken in side_times.items()},
+        "images_per_second_by_batch": {str(n): spread(n / taken) for n, taken in of_batch.items()},
+        "latency_seconds_by_side": {str(side): spread(taken) for side, taken in of_side.items()},
     }
-    if device == "cuda":
-        result["peak_memory_mib_by_batch"] = {n: gpu_memory(call) for n, call in by_batch.items()}
-    return result
 
 
 def gpu_memory(call: Callable[[], Any]) -> float:
@@ -106,10 +116,11 @@ def gpu_memory(call: Callable[[], Any]) -> float:
     return torch.cuda.max_memory_allocated() / 2**20
 
 
-def alone(name: str, untrained: bool) -> dict[str, float]:
+def alone(name: str, untrained: bool, folder: Path) -> dict[str, float]:
     """Peak resident memory of building a metric and scoring an image, and its load time when built again.
 
-    All imports come first and do not count; the file of the weights is in the page cache by the second time.
+    All imports come first and do not count; the files of the weights are in the page cache. They are as
+    real ones of earlier downloads only where this ran before with the same folder.
     """
     if name == OURS:
         import_module("pyiqa_ma_agiqa.arch")
@@ -117,22 +128,44 @@ def alone(name: str, untrained: bool) -> dict[str, float]:
         import_architecture(name)
     image = picture(SIDE, "cpu")
     before = memory_mib("VmRSS")
-    metric = create(name, "cpu", untrained)
+    metric = create(name, "cpu", untrained, folder)
     metric(image)
     peak = memory_mib("VmHWM") - before
     del metric
     began = time.perf_counter()
-    create(name, "cpu", untrained)
+    create(name, "cpu", untrained, folder)
     return {"peak_memory_increase_mib": peak, "load_seconds": time.perf_counter() - began}
 
 
 def in_own_process(name: str, options: argparse.Namespace) -> dict[str, float]:
-    """`alone` in a fresh process."""
-    command = [sys.executable, __file__, "--alone", name, "--threads", str(options.threads)]
-    done = subprocess.run(
-        command + ["--untrained"] * options.untrained, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    """`alone` in a fresh process, the files of random weights written by another one before.
+
+    Raises:
+        subprocess.CalledProcessError: the metric cannot be built.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--alone", name, "--files", folder]
+        command += ["--threads", str(options.threads), *["--untrained"] * options.untrained]
+        for _ in range(1 if name == OURS else 2):
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        if name == OURS and not options.untrained:
+            files = [shipped_weights()]
+        size = sum(path.stat().st_size for path in files) / 2**20
+    return json.loads(done.stdout.splitlines()[-1]) | {"weights_mib": size}
+
+
+def each_in_its_own_process(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """Memory and load time by metric, and why a metric could not be built."""
+    found, not_built = {}, {}
+    for name in tqdm((OURS, *options.others), "load time and memory"):
+        try:
+            found[name] = in_own_process(name, options)
+        except subprocess.CalledProcessError as error:
+            if name == OURS:
+                raise
+            not_built[name] = (error.stderr.strip() or "no message").splitlines()[-1]
+    return found, not_built
 
 
 def import_seconds(repeats: int = 7) -> dict[str, float]:
@@ -151,36 +184,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--others", nargs="*", choices=list(MODULES), default=list(MODULES))
+    parser.add_argument("--others", nargs="*", default=list(PEERS), metavar="NAME", help="of pyiqa's metrics")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--sides", nargs="+", type=int, default=[256, 512, 1024, 2048])
     parser.add_argument("--untrained", action="store_true", help="random weights for ma_agiqa, for try-outs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     if options.alone:
-        print(json.dumps(alone(options.alone, options.untrained)))
+        print(json.dumps(alone(options.alone, options.untrained, options.files)))
         return
 
+    own, not_built = each_in_its_own_process(options)
     result: dict[str, Any] = {
         "image": f"{SIDE} x {SIDE}",
         "rounds": options.rounds,
         "weights": {OURS: "random" if options.untrained else "shipped", "others": "random"},
         "import_seconds": import_seconds(),
-        "in_own_process": {name: in_own_process(name, options) for name in (OURS, *options.others)},
-        "cpu_float32": measure("cpu", "float32", options),
+        "in_own_process": own,
+        "not_built": not_built,
     }
+    metrics = {name: create(name, "cpu", options.untrained) for name in own}
+    result["crops_an_image"] = {name: crops_of(metric) for name, metric in metrics.items() if name != OURS}
+    result["cpu_float32"] = measure(metrics, "cpu", "float32", options)
     if torch.cuda.is_available():
+        metrics = {name: create(name, "cuda", options.untrained) for name in own}
         for precision in ("float32", "bfloat16"):
-            result[f"cuda_{precision}"] = measure("cuda", precision, options)
+            result[f"cuda_{precision}"] = measure(metrics, "cuda", precision, options)
     else:
         result["cuda"] = "no GPU was at hand"
     if not options.untrained:
-        result |= weights_sha256(create(OURS, "cpu", False))
+        result |= weights_sha256(metrics[OURS])
     write_json(options.out / "efficiency.json", result | circumstances())
     print(json.dumps(result["cpu_float32"], indent=1))
 

@@ -1,13 +1,15 @@
-"""What a result file says of the machine, the versions and the command that made it."""
+"""What a result file says of the machine, the versions, the code and the command that made it."""
 
 from __future__ import annotations
 
 import datetime
+import filecmp
 import json
 import math
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,9 @@ import pyiqa_ma_agiqa
 
 PACKAGES = ("pyiqa", "torch", "timm", "numpy", "scipy", "pillow")
 RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("benchmarks/*.py", "pyiqa_ma_agiqa/*.py", "pyiqa_ma_agiqa/weights/*")
+"""What figures depend on, as git matches paths: a star stands for folders, too."""
 
 
 def processor() -> str:
@@ -32,12 +37,52 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def circumstances() -> dict[str, Any]:
-    """Date, command (file names instead of absolute paths), machine and versions."""
-    arguments = [os.path.basename(word) if os.path.isabs(word) else word for word in sys.argv[1:]]
+def git(*words: str, root: Path = ROOT) -> str | None:
+    """What git prints; None where there is no git, no repository or no such thing in it."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+def code_version(root: Path, package: Path) -> dict[str, Any]:
+    """The commit of the code that is measured, and its files that are not as in that commit.
+
+    Args:
+        root: the repository of the scripts.
+        package: the folder that `pyiqa_ma_agiqa` was imported from, in the repository or installed elsewhere.
+    """
+    commit = git("rev-parse", "HEAD", root=root)
+    if commit is None:
+        return {"commit": None}
+    status = git("status", "--porcelain", "--no-renames", "--untracked-files=all", "--", *CODE, root=root)
+    changed = {line[3:] for line in (status or "").splitlines()}
+    own = root / package.name
+    if package.resolve() != own.resolve():
+        names = sorted(path.relative_to(own).as_posix() for path in own.rglob("*.py"))
+        _, different, absent = filecmp.cmpfiles(own, package, names, shallow=False)
+        changed |= {f"{package.name}/{name}" for name in [*different, *absent]}
+    found: dict[str, Any] = {"commit": commit.strip()}
+    return found | ({"uncommitted_changes": sorted(changed)} if changed else {})
+
+
+# When the script starts: a commit made while it runs is not of what it measures.
+CODE_VERSION = code_version(ROOT, Path(pyiqa_ma_agiqa.__file__).parent)
+
+
+def circumstances(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Date, command (file names instead of absolute paths), code, machine and versions.
+
+    Args:
+        arguments: of the command line that makes this result alone, where the running one makes more.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    words = [os.path.basename(word) if os.path.isabs(word) else word for word in words]
     return {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+        **CODE_VERSION,
         "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

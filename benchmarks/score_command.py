@@ -3,7 +3,8 @@
     python benchmarks/score_command.py
 
 Throughput: the model fed with decoded images from memory, and the whole command from its start to its
-exit on the same images, in turns; once also on Ray, where it is installed. Memory: what the command
+exit on the same images, by itself and, where Ray is installed, on Ray, in turns. The start of each, a run
+of one image, is measured beside it. Memory: what the command
 holds while it scores many images, which are links to the same files. Images are AGIQA-3K's ($AGIQA3K),
 or pictures made here where it is absent. Needs a machine that does nothing else, and Linux. Writes
 results/score_command.json, after each run; of runs that are not asked for it keeps what it has, so that
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -87,35 +89,34 @@ def seconds(words: list[str]) -> float:
 
 
 def throughput(files: list[Path], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Rates of the model and of the command, each round one of each, and their ratio."""
+    """Rates of the model and of the command on each engine, each round one of each, and their ratios."""
     metric = pyiqa.create_metric(options.metric, device=options.device)
     for file in files[:3]:
         metric(read_tensor(file))
     whole, one = write_table(folder / "all.csv", files), write_table(folder / "one.csv", files[:1])
-    rates: dict[str, list[float]] = {"model": [], "command": [], "command_after_its_start": []}
-    starts = []
+    engines: dict[str, list[str]] = {"command": []} | (
+        {"ray": ["--engine", "ray"]} if find_spec("ray") else {}
+    )
+    rates: dict[str, list[float]] = defaultdict(list)
+    starts: dict[str, list[float]] = defaultdict(list)
     for _ in range(options.rounds):
         rates["model"].append(model_rate(metric, files))
-        taken = seconds(command(whole, options.metric, options.device))
-        start = seconds(command(one, options.metric, options.device))
-        starts.append(start)
-        rates["command"].append(len(files) / taken)
-        rates["command_after_its_start"].append((len(files) - 1) / (taken - start))
+        for engine, words in engines.items():
+            taken = seconds(command(whole, options.metric, options.device, *words))
+            start = seconds(command(one, options.metric, options.device, *words))
+            starts[engine].append(start)
+            rates[engine].append(len(files) / taken)
+            rates[f"{engine}_after_its_start"].append((len(files) - 1) / (taken - start))
     model = np.array(rates["model"])
-    ray = {}
-    if find_spec("ray"):
-        words = command(whole, options.metric, options.device, "--engine", "ray")
-        ray = {"images_per_second_on_ray": len(files) / seconds(words)}
     return {
         "metric": options.metric,
         "device": options.device,
         "images": len(files),
-        **ray,
         "images_per_second": {name: spread(np.array(values)) for name, values in rates.items()},
         "of_the_models_rate": {
             name: spread(np.array(values) / model) for name, values in rates.items() if name != "model"
         },
-        "seconds_with_one_image": spread(np.array(starts)),
+        "seconds_with_one_image": {engine: spread(np.array(values)) for engine, values in starts.items()},
     }
 
 
@@ -163,6 +164,15 @@ def resident_mib(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
+def alone(options: argparse.Namespace, parser: argparse.ArgumentParser, *words: str) -> dict[str, Any]:
+    """Circumstances of one part of the result, with the command line that makes this part alone."""
+    shared = ("data", "metric", "device", "images")
+    given = [name for name in shared if getattr(options, name) != parser.get_default(name)]
+    return circumstances(
+        [*words, *(word for name in given for word in (f"--{name}", str(getattr(options, name))))]
+    )
+
+
 def _count(text: str) -> tuple[str, int]:
     metric, _, count = text.partition("=")
     return metric, int(count)
@@ -192,11 +202,13 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(name)
         files = pictures(options.data, options.images, folder)
         if options.rounds:
-            result["throughput"] = throughput(files, options, folder) | circumstances()
+            rates = throughput(files, options, folder)
+            result["throughput"] = rates | alone(options, parser, "--rounds", str(options.rounds))
             write_json(options.out, result)
         for metric, count in options.memory:
             watched = memory(files, metric, count, options.device, folder)
-            result["memory"] = result.get("memory", {}) | {metric: watched | circumstances()}
+            words = ("--rounds", "0", "--memory", f"{metric}={count}")
+            result["memory"] = result.get("memory", {}) | {metric: watched | alone(options, parser, *words)}
             write_json(options.out, result)
     print(options.out.read_text())
 
