@@ -30,7 +30,8 @@ def results(tmp_path):
         metrics = {"ma_agiqa": entry(value), "pypi-niqe": entry(0.5), "niqe": missing, "musiq": missing}
         metrics["pypi-niqe"]["probability_first_is_better"] = 0.995
         result = {"metrics": metrics, "first": "ma_agiqa", "images": 12, "date": "2026-11-21"}
-        result |= {"cpu": "a CPU", "cores": 2, "threads": 1, "command": f"python benchmarks/accuracy.py {split}"}
+        result |= {"cpu": "a CPU", "cores": 2, "threads": 1}
+        result["command"] = f"python benchmarks/accuracy.py {split}"
         result |= {"versions": {"pyiqa": "1", "torch": "2"}}
         folder = tmp_path / "results" / f"accuracy_{split}"
         folder.mkdir(parents=True)
