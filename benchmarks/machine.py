@@ -79,9 +79,12 @@ def circumstances(arguments: list[str] | None = None) -> dict[str, Any]:
     """
     words = sys.argv[1:] if arguments is None else arguments
     words = [os.path.basename(word) if os.path.isabs(word) else word for word in words]
+    script = Path(sys.argv[0]).resolve()
+    known = script.is_relative_to(ROOT / "benchmarks")
+    shown = script.relative_to(ROOT).as_posix() if known else f"benchmarks/{script.name}"
     return {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
+        "command": shlex.join(["python", shown, *words]),
         **CODE_VERSION,
         "cpu": processor(),
         "cores": os.cpu_count(),
