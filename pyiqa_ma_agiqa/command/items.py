@@ -12,6 +12,8 @@ from ..errors import InputError
 
 MEMBER = "!/"
 """Between a tar or a parquet and what is in it, in the name of an image."""
+READ_FAILED = "cannot be read ("
+"""How the reason begins where the image may be there, but the system does not hand it out."""
 ROW_GROUP_BYTES = 2**30
 """Largest column of a row group that is read: a row group is held in memory as a whole."""
 
@@ -68,15 +70,24 @@ def read_item(item: Item, max_bytes: int) -> bytes:
     except IsADirectoryError:
         raise InputError("is a folder; give the files in it") from None
     except FileNotFoundError:
-        raise InputError("no such file; check the path") from None
+        raise InputError(_missing(item)) from None
     except OSError as error:
         raise InputError(
-            f"cannot be read ({error.strerror or error}); check the path and its permissions"
+            f"{READ_FAILED}{error.strerror or error}); check the path and its permissions"
         ) from None
     except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError("not a path; a path has no null characters") from None
+
+
+def _missing(item: Item) -> str:
+    if item.container:  # it was there when its images were listed
+        return f"{READ_FAILED}no such file {item.container}); check the path"
+    folder = os.path.dirname(item.name) or os.curdir
+    if not os.path.isdir(folder):
+        return f"{READ_FAILED}no folder {folder}); check the path"
+    return "no such file; check the path"
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -57,7 +59,6 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _write_parts(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
-    shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     remaining = iter(rows)
     for number in count():
@@ -81,14 +82,55 @@ def check_output(path: Path) -> None:
     """Check that an output of this name can be written.
 
     Raises:
-        InputError: another suffix, no such folder, or a folder of other things is in the way.
+        InputError: another suffix, no such folder, or a link or a folder of other things is in the way.
     """
-    if path.suffix.lower() not in WRITERS:
+    if path.suffix.lower() not in WRITERS or path.name in ("", ".."):
         raise InputError(f"--out {path}: give a name that ends in .csv, .jsonl or .parquet, or a new folder")
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: no folder {path.parent}; make it first")
+    if path.is_symlink():
+        raise InputError(f"--out {path}: is a link; give the name that it leads to")
     if path.is_dir() and (path.suffix or not holds_only_parts(path)):
         raise InputError(f"--out {path}: is a folder of other things; give another name")
+
+
+def check_apart(path: Path, beside: Iterable[Path], inputs: Iterable[str]) -> None:
+    """Check that writing an output harms none of the inputs.
+
+    An output in a folder of images does not: only files named as images are read there.
+
+    Args:
+        path: of the output.
+        beside: what else is written.
+        inputs: paths and globs.
+
+    Raises:
+        InputError: an input is the output, or in it, or is what is written beside it.
+    """
+    written = [path, *beside]
+    for text in inputs:
+        if glob.has_magic(text) and not os.path.lexists(text):
+            pattern = Path(os.path.abspath(text)).parts
+            hit = any(_fits(Path(os.path.abspath(file)).parts, pattern) for file in written)
+        else:
+            given = Path(os.path.realpath(text))
+            hit = Path(os.path.realpath(path)) in given.parents or any(_same(given, file) for file in written)
+        if hit:
+            raise InputError(f"--out {path}: would be written over the input {text}; give another name")
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[count:], pattern[1:]) for count in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def holds_only_parts(folder: Path) -> bool:
@@ -96,17 +138,40 @@ def holds_only_parts(folder: Path) -> bool:
     return all(entry.match("part-*.parquet") for entry in folder.iterdir())
 
 
-def write_output(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
-    """Write all rows; the output takes its name when it is whole and on the disk."""
-    incoming = path.with_name(path.name + ".part")
-    WRITERS[path.suffix.lower()](incoming, rows, columns)
-    for file in sorted(incoming.iterdir()) if incoming.is_dir() else [incoming]:
+def identity(path: Path) -> list[tuple[str, int, int]]:
+    """By which an output is known again: name within it, size and time of each of its files."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    facts = [(file.name if path.is_dir() else "", file.stat()) for file in files]
+    return [(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts]
+
+
+def write_output(
+    path: Path,
+    rows: Iterable[Row],
+    columns: dict[str, type],
+    part: Path | None = None,
+    before: Callable[[Path], object] = lambda part: None,
+) -> None:
+    """Write all rows; the output takes its name when it is whole and on the disk.
+
+    Args:
+        path: of the output.
+        rows: with all columns.
+        columns: name and type.
+        part: where it is written first: nothing yet, in the folder of the output.
+        before: called with `part` when that is whole and on the disk.
+    """
+    part = part or path.with_name(path.name + ".journal-part")
+    WRITERS[path.suffix.lower()](part, rows, columns)
+    for file in sorted(part.iterdir()) if part.is_dir() else [part]:
         with open(file, "rb+") as opened:
             os.fsync(opened.fileno())
-    if incoming.is_dir():
-        sync_folder(incoming)
+    if part.is_dir():
+        sync_folder(part)
+    before(part)
+    if part.is_dir():
         shutil.rmtree(path, ignore_errors=True)  # a folder cannot be put in the place of another
-    incoming.replace(path)
+    part.replace(path)
     sync_folder(path.parent)
 
 

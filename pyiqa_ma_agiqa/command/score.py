@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,18 @@ from .arguments import add_device, add_limits, positive
 
 if TYPE_CHECKING:
     from .columns import Row
+    from .crashes import CrashNote
     from .journal import Journal
     from .scoring import Job
 
+ENDS = ("", "-wal", "-part", "-crash")
+"""Of the files of a journal."""
+SCORES_DEPEND_ON = (
+    *("pyiqa", "torch", "torchvision", "timm", "transformers", "accelerate", "bitsandbytes", "safetensors"),
+    *("openai-clip", "einops", "facexlib", "numpy", "scipy", "scikit-image", "pillow"),
+    *("opencv-python", "opencv-python-headless", "sentencepiece", "tokenizers"),
+)
+"""Packages without which, or with another version of which, a score may be another one."""
 EPILOG = """\
 columns:
   path     the file that was read; TAR!/MEMBER in a tar, PARQUET!/ROW for bytes in a parquet
@@ -29,7 +39,8 @@ columns:
   gate_semantic_content, gate_coherence, gate_quality
 
 exit status: 0 all images scored, 1 some have an error, 2 not done (the message says why),
-130 interrupted. After an interruption or a crash the same command goes on where it was.
+130 interrupted. After an interruption or a crash the same command, without --restart, goes on where
+it was.
 
 examples:
   pyiqa-ma-agiqa score images/ --out scores.csv
@@ -83,10 +94,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--shares", action="store_true", help="add the shares and gates of the experts")
     parser.add_argument("--column", default="path", help="column of the tables (%(default)s)")
     add_limits(parser)
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--restart",
         action="store_true",
         help="begin again, whatever an earlier run has done or written",
+    )
+    again.add_argument(
+        "--retry-errors",
+        action="store_true",
+        help="score again the images whose row has an error, in a finished output too, and only these",
     )
     parser.add_argument(
         "--engine",
@@ -110,27 +127,58 @@ def run(options: argparse.Namespace) -> int:
     """Score; returns the exit status.
 
     Raises:
-        PluginError: the options do not fit, or the metric cannot be made.
+        PluginError: the options do not fit, the metric cannot be made, or the run cannot go on.
     """
-    from .journal import Journal, cannot_go_on, restart
-    from .output import check_output
+    from .journal import Journal, cannot_go_on, damaged
+    from .output import check_apart, check_output
     from .scoring import check_metric
 
     check_output(options.out)
-    path = options.out.with_name(options.out.name + ".journal")
-    if options.restart:
-        restart(path)
-    elif options.out.exists() and not path.exists():
-        raise InputError(f"--out {options.out}: exists; give another name, or --restart to write it anew")
-    job = _job(options)
-    check_metric(job)
-    journal = Journal(path, _settings(options, job), job.shares)
+    path = options.out.with_name(f"{options.out.name}.journal")
     try:
-        return _score(options, job, journal)
+        check_apart(options.out, [path.with_name(path.name + end) for end in ENDS], options.inputs)
+        _check_earlier(options, path.exists())
+        job = _job(options)
+        check_metric(job)
+        with closing(Journal(path, _settings(options, job), job.shares, options.restart)) as journal:
+            _own_output(options, journal)
+            failures, report = _score(options, job, journal)
+            journal.remove()
     except (sqlite3.OperationalError, OSError) as error:
-        raise cannot_go_on(path, error) from None
-    finally:
-        journal.close()
+        raise cannot_go_on(path, error, _again(options)) from None
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, error) from None
+    _print(report)
+    return 1 if failures else 0
+
+
+def _check_earlier(options: argparse.Namespace, begun: bool) -> None:
+    exists = options.out.exists()
+    if options.retry_errors and not (exists or begun):
+        raise InputError(f"--retry-errors: no {options.out} yet, nor its journal; leave it out")
+    if exists and not (begun or options.restart or options.retry_errors):
+        raise InputError(f"--out {options.out}: exists; give another name, or --restart to write it anew")
+
+
+def _own_output(options: argparse.Namespace, journal: Journal) -> None:
+    """Check that an output that is there may be replaced, and let a later run know it.
+
+    Raises:
+        InputError: it is not of the run that the journal holds.
+    """
+    from .output import identity
+
+    if not options.out.exists():
+        return
+    files = identity(options.out)
+    if options.restart:
+        with journal.database:
+            journal.allow(files)
+    elif not journal.allows(files) and not (options.retry_errors and not journal.done()):
+        raise InputError(
+            f"--out {options.out}: exists, and is not of the run that {journal.path} goes on with; move it "
+            "away, or give --restart to write it anew"
+        )
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -155,8 +203,6 @@ def _job(options: argparse.Namespace) -> Job:
 
 def _settings(options: argparse.Namespace, job: Job) -> dict[str, Any]:
     """All that the rows depend on."""
-    from importlib.metadata import version
-
     from .. import __version__
     from ..manifest import load_manifest
 
@@ -176,73 +222,121 @@ def _settings(options: argparse.Namespace, job: Job) -> dict[str, Any]:
             if options.metric in entry["metric_names"]
         },
         "pyiqa-ma-agiqa": __version__,
-    } | {name: version(name) for name in ("pyiqa", "torch", "pillow")}
+    } | {name: _version(name) for name in SCORES_DEPEND_ON}
 
 
-def _score(options: argparse.Namespace, job: Job, journal: Journal) -> int:
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _again(options: argparse.Namespace) -> str:
+    return "the same command without --restart" if options.restart else "the same command"
+
+
+def _score(options: argparse.Namespace, job: Job, journal: Journal) -> tuple[int, str]:
+    """Score what is pending and write the output; how many rows have an error, and what to tell the user."""
     from .columns import columns
-    from .inputs import list_items
+    from .crashes import CrashNote
     from .output import write_output
 
     began = time.monotonic()
-    total = journal.list_once(list_items(options.inputs, options.column))
-    if not total:
-        raise InputError(f"{' '.join(options.inputs)}: no images there; check the inputs")
+    note = CrashNote(journal.path.with_name(f"{journal.path.name}-crash"))
+    note.hand_over(journal)
+    total = _list(options, job, journal)
     before = journal.done()
     if before:
-        print(f"going on: {before} of {total} images have a row already", file=sys.stderr)
+        _say(f"going on: {before} of {total} images have a row already")
     if before < total:
         try:
-            _score_pending(options, job, journal, total, before)
+            with note:
+                _score_pending(options, job, journal, note, total, before)
         except KeyboardInterrupt:
-            print(
-                f"interrupted: {journal.done()} of {total} images have a row; the same command goes on",
-                file=sys.stderr,
-            )
+            _say(f"interrupted: {journal.done()} of {total} images have a row; {_again(options)} goes on")
             raise
-    write_output(options.out, journal.rows(), columns(job.shares))
-    failures = journal.failures()
-    _report(options, job, journal, time.monotonic() - began, total - before)
-    journal.remove()
-    return 1 if failures else 0
+    write_output(options.out, journal.rows(), columns(job.shares), journal.make_part(), journal.allow_part)
+    return journal.failures(), _report(options, job, journal, time.monotonic() - began, total - before)
 
 
-def _score_pending(options: argparse.Namespace, job: Job, journal: Journal, total: int, before: int) -> None:
-    from contextlib import closing
+def _list(options: argparse.Namespace, job: Job, journal: Journal) -> int:
+    """List the images, as far as an earlier run has not; returns how many there are."""
+    from .columns import columns
+    from .inputs import list_items
+    from .output_reading import read_output
+    from .retrying import retry_errors, take_in
 
+    listed = list_items(options.inputs, options.column)
+    if options.retry_errors and not journal.done() and options.out.exists():
+        take_in(journal, options.out, read_output(options.out, columns(job.shares)))
+    if options.retry_errors and journal.done():
+        retry_errors(journal, listed)
+        return journal.total()
+    total = journal.list_once(listed)
+    if not total:
+        raise InputError(f"{' '.join(options.inputs)}: no images there; check the inputs")
+    return total
+
+
+def _score_pending(
+    options: argparse.Namespace, job: Job, journal: Journal, note: CrashNote, total: int, before: int
+) -> None:
     from tqdm import tqdm
 
-    seldom = 1 if sys.stderr.isatty() else 30
-    rows = _rows(options, job, journal)
+    from .outage import Outage
+
+    seldom = 1 if sys.stderr and sys.stderr.isatty() else 30
+    rows = _rows(options, job, journal, note)
+    outage = Outage(journal, _again(options))
     progress = tqdm(
         total=total,
         initial=before,
         unit=" images",
         mininterval=seldom,
         dynamic_ncols=True,
+        disable=not sys.stderr,
     )
     try:
         with progress, closing(rows):
             for number, row in rows:
                 journal.add(number, row)
                 progress.update()
+                outage.see(row)
     finally:
         journal.commit()
 
 
-def _rows(options: argparse.Namespace, job: Job, journal: Journal) -> Generator[tuple[int, Row], None, None]:
+def _rows(
+    options: argparse.Namespace, job: Job, journal: Journal, note: CrashNote
+) -> Generator[tuple[int, Row], None, None]:
     if options.engine == "ray":
         from .ray_engine import score_on_cluster
 
         return score_on_cluster(journal.pending(), job, options.actors)
+    return _local_rows(job, journal, note)
+
+
+def _local_rows(job: Job, journal: Journal, note: CrashNote) -> Generator[tuple[int, Row], None, None]:
     from .scoring import Scorer, score_items
 
-    return score_items(journal.pending(), Scorer(job), job)
+    scorer = Scorer(job)
+    suspects = journal.suspects()
+    if suspects:
+        _say(f"the last run died; {len(suspects)} images that it was at are scored one at a time")
+    for number, item in suspects:
+        note.alone(number)
+        yield from score_items([(number, item)], scorer, job)
+        journal.commit()
+    yield from score_items(note.beginning(journal.pending()), scorer, job)
 
 
-def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: float, scored: int) -> None:
+def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: float, scored: int) -> str:
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
+    from .names import printable
     from .summary import NAMED, duration, summary
 
     lower_better = DEFAULT_CONFIGS[job.metric].get("lower_better", False)
@@ -257,8 +351,16 @@ def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: fl
         journal.failures(),
         journal.rows("WHERE error != '' ORDER BY number LIMIT ?", NAMED),
     )
-    print(
-        f"{scored} images in {duration(seconds)} ({scored / max(seconds, 1e-9):.1f} images/s), {job.metric}"
-    )
-    print(text)
-    print(f"written to {options.out}")
+    rate = f"{scored} images in {duration(seconds)} ({scored / max(seconds, 1e-9):.1f} images/s)"
+    return f"{rate}, {job.metric}\n{text}\nwritten to {printable(str(options.out))}"
+
+
+def _say(text: str) -> None:
+    if sys.stderr:
+        print(text, file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """Print, also what the terminal's encoding does not have."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
