@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+STANDING = "standing"
+"""The file by which a run says that it stands still."""
+
 # The processes come off a server that has imported what takes seconds to import.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.command.scoring", "tests.command_runs"])
 
 
-def _command(words: list[str], folder: str, log: str) -> None:
+def _command(words: list[str], folder: str, log: str, before: Callable[[], None] | None) -> None:
     import torch
 
     os.chdir(folder)
+    if before:
+        before()
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -36,9 +44,47 @@ def _command(words: list[str], folder: str, log: str) -> None:
     sys.exit(main(words))
 
 
-def start(folder: Path, *words: str) -> BaseProcess:
-    """Start the command in a folder; what it prints is added to the file `log` there."""
-    process = _context.Process(target=_command, args=[list(words), str(folder), str(folder / "log")])
+def _stand_still_after(rows: int) -> None:
+    from pyiqa_ma_agiqa.command.journal import Journal
+
+    add = Journal.add
+    added = []
+
+    def add_or_wait(journal: Journal, number: int, row: dict[str, Any]) -> None:
+        add(journal, number, row)
+        added.append(number)
+        if len(added) == rows:
+            journal.commit()
+            Path(STANDING).touch()
+            threading.Event().wait()
+
+    Journal.add = add_or_wait  # type: ignore[method-assign]
+
+
+def _crash_at(name: str) -> None:
+    from pyiqa_ma_agiqa.command import decoding
+    from pyiqa_ma_agiqa.command.items import Item
+
+    read = decoding.read_item
+
+    def read_or_crash(item: Item, max_bytes: int) -> bytes:
+        if item.name == name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return read(item, max_bytes)
+
+    decoding.read_item = read_or_crash
+
+
+def start(folder: Path, *words: str, before: Callable[[], None] | None = None) -> BaseProcess:
+    """Start the command in a folder; what it prints is added to the file `log` there.
+
+    Args:
+        folder: to run in.
+        words: of the command.
+        before: called in its process.
+    """
+    arguments = [list(words), str(folder), str(folder / "log"), before]
+    process = _context.Process(target=_command, args=arguments)
     process.start()
     return process
 
@@ -51,12 +97,20 @@ def run(folder: Path, *words: str) -> int:
     return process.exitcode
 
 
+def run_with_a_faulty_codec(folder: Path, name: str, *words: str) -> int:
+    """Run the command in a folder, where one image ends the process by SIGSEGV."""
+    process = start(folder, *words, before=partial(_crash_at, name))
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
 def rows_in(journal: Path) -> int:
     """Rows on the disk, also while a run has the journal locked: read from a copy."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in journal.parent.glob(f"{journal.name}*"):
+        for end in ("", "-wal"):
             with suppress(FileNotFoundError):
-                shutil.copy(path, folder)
+                shutil.copy(f"{journal}{end}", folder)
         with closing(sqlite3.connect(Path(folder, journal.name))) as database:
             try:
                 return database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
@@ -65,12 +119,13 @@ def rows_in(journal: Path) -> int:
 
 
 def start_and_wait(folder: Path, rows: int, *command: str) -> BaseProcess:
-    """Start a run and wait until it has put some rows on the disk."""
-    process = start(folder, *command)
-    journal = folder / f"{command[-1]}.journal"
-    while rows_in(journal) < rows:
+    """Start a run and wait until it stands still, with so many rows on the disk."""
+    standing = folder / STANDING
+    standing.unlink(missing_ok=True)
+    process = start(folder, *command, before=partial(_stand_still_after, rows))
+    while not standing.exists():
         assert process.is_alive()
-        time.sleep(0.05)
+        time.sleep(0.02)
     return process
 
 

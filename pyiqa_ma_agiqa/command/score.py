@@ -325,7 +325,7 @@ def _local_rows(job: Job, journal: Journal, note: CrashNote) -> Generator[tuple[
     scorer = Scorer(job)
     suspects = journal.suspects()
     if suspects:
-        _say(f"the last run died; {len(suspects)} images that it was at are scored one at a time")
+        _say(f"the last run died; what it was at is scored one at a time, images: {len(suspects)}")
     for number, item in suspects:
         note.alone(number)
         yield from score_items([(number, item)], scorer, job)
