@@ -268,8 +268,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 
 def test_help_comes_at_once_with_an_example():
-    commands = {"": "score", "score": "--out scores.csv"}
-    for command, example in commands.items():
+    for command in ("", "score"):
         code = (
             "import sys; from pyiqa_ma_agiqa.command.main import main\n"
             f"try: main({[*command.split(), '--help']})\n"
@@ -277,7 +276,8 @@ def test_help_comes_at_once_with_an_example():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert f"pyiqa-ma-agiqa {'' if command else 'score '}"[:15] in done.stdout and example in done.stdout
+        assert done.stdout.startswith(f"usage: {' '.join(['pyiqa-ma-agiqa', *command.split()])} [-h]")
+        assert "  pyiqa-ma-agiqa score images/ --out scores.csv\n" in done.stdout
 
 
 def test_modules_with_their_own_parsers_take_the_rest(capsys):

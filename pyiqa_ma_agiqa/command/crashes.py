@@ -10,6 +10,7 @@ as those are seldom an image's fault, they count half.
 from __future__ import annotations
 
 import faulthandler
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ VERDICT = (
     "it, then give --retry-errors"
 )
 _HEAD = "pyiqa-ma-agiqa score: begun {:019}, alone {:019}\n"
-_LENGTH = len(_HEAD.format(0, 0))
+_OURS = b"pyiqa-ma-agiqa score: "
+_WHOLE = re.compile(rb".*begun (\d{19}), alone (\d{19})\n")
 
 
 class Death(NamedTuple):
@@ -61,16 +63,11 @@ class CrashNote:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        words = content[:_LENGTH].decode("ascii", "replace").replace(",", "").split()
-        try:
-            reached, alone = int(words[3]), int(words[5])
-            if not content.startswith(_HEAD.format(reached, alone).encode()):
-                raise ValueError
-        except (IndexError, ValueError):
-            if content.strip(b"\0"):  # power loss can leave it empty
-                raise InputError(f"{self.path}: is in the way, and not of this run; move it away") from None
-            reached = alone = 0
+        if content.strip(b"\0") and not content.startswith(_OURS):  # power loss can leave zeros
+            raise InputError(f"{self.path}: is in the way, and not of this run; move it away")
         self.path.unlink()
+        head = _WHOLE.match(content)
+        reached, alone = map(int, head.groups()) if head else (0, 0)
         return Death(reached, alone, b"Fatal Python error" in content or b"Windows fatal" in content)
 
     def hand_over(self, journal: Journal) -> None:
