@@ -100,7 +100,7 @@ def test_a_wrong_option_beside_restart_loses_nothing(here):
 
 
 def test_where_nothing_can_be_written(here, capsys):
-    for out in (f"{'x' * 245}.csv", "/proc/x.csv"):
+    for out in (f"{'x' * 245}.csv", f"{'x' * 300}.csv", "/proc/x.csv"):
         assert main(["score", "images", *ENTROPY, "--out", out]) == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert "cannot be written" in said

@@ -28,8 +28,8 @@ from .output import identity
 SECONDS_BETWEEN_COMMITS = 0.5
 PAGE = 1000
 """Rows that are held in memory at once."""
-LIST = "items(number INTEGER PRIMARY KEY, key BLOB UNIQUE, name, container, start, size, col, problem)"
-ITEM = "number, name, container, start, size, col, problem"
+ITEM = "name, container, start, size, col, problem"
+"""The fields of an `Item`, in the order that it has them in."""
 WITHOUT_ROW = "number NOT IN (SELECT number FROM rows)"
 SQL_TYPES = {str: "TEXT", float: "REAL", int: "INTEGER"}
 APPLICATION_ID = 0x41474951
@@ -104,7 +104,7 @@ class Journal:
             self.database.execute("CREATE TABLE outputs(files)")
             self.database.execute("CREATE TABLE suspects(key BLOB PRIMARY KEY, deaths INTEGER)")
             fields = ", ".join(f"{name} {SQL_TYPES[kind]}" for name, kind in self.columns.items())
-            self.database.execute(f"CREATE TABLE {LIST}")
+            self.database.execute(f"CREATE TABLE items(number INTEGER PRIMARY KEY, key BLOB UNIQUE, {ITEM})")
             self.database.execute(f"CREATE TABLE rows(number INTEGER PRIMARY KEY, {fields})")
             self.database.execute("INSERT INTO job VALUES (?, 0)", [json.dumps(settings)])
 
@@ -134,7 +134,8 @@ class Journal:
     def insert_items(self, items: Iterable[Item], if_twice: str = "IGNORE") -> None:
         """Add images to the list, within a transaction."""
         self.database.executemany(
-            f"INSERT OR {if_twice} INTO items VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", map(_stored, items)
+            f"INSERT OR {if_twice} INTO items VALUES (NULL, ?{', ?' * len(Item._fields)})",
+            map(_stored, items),
         )
 
     def insert_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -155,7 +156,7 @@ class Journal:
         last = 0
         while True:
             page = self.database.execute(
-                f"SELECT {ITEM} FROM items WHERE number > ? AND {WITHOUT_ROW} ORDER BY number LIMIT ?",
+                f"SELECT number, {ITEM} FROM items WHERE number > ? AND {WITHOUT_ROW} ORDER BY number LIMIT ?",
                 [last, PAGE],
             ).fetchall()
             if not page:
@@ -168,9 +169,11 @@ class Journal:
         without a row, from all over the list."""
         self.commit()
         scored = "items JOIN rows USING (number) WHERE score IS NOT NULL ORDER BY number DESC"
-        found = self.database.execute(f"SELECT {ITEM} FROM {scored} LIMIT 1").fetchall()
+        found = self.database.execute(f"SELECT number, {ITEM} FROM {scored} LIMIT 1").fetchall()
         (last,) = self.database.execute("SELECT MAX(number) FROM items").fetchone()
-        pending = f"SELECT {ITEM} FROM items WHERE number >= ? AND {WITHOUT_ROW} ORDER BY number LIMIT 1"
+        pending = (
+            f"SELECT number, {ITEM} FROM items WHERE number >= ? AND {WITHOUT_ROW} ORDER BY number LIMIT 1"
+        )
         for tenth in range(0 if found else PROBES):
             found += self.database.execute(pending, [last * (tenth + 1) // PROBES]).fetchall()
         return [item for _, item in map(_numbered, found)]
@@ -204,7 +207,7 @@ class Journal:
     def suspects(self) -> list[tuple[int, Item]]:
         """Number and image, for images without a row that were begun when a process died."""
         found = self.database.execute(
-            f"SELECT {ITEM} FROM items JOIN suspects USING (key) WHERE {WITHOUT_ROW} ORDER BY number"
+            f"SELECT number, {ITEM} FROM items JOIN suspects USING (key) WHERE {WITHOUT_ROW} ORDER BY number"
         )
         return [_numbered(row) for row in found]
 

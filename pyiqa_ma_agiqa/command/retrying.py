@@ -15,11 +15,11 @@ from pathlib import Path
 from ..errors import InputError
 from .columns import Row
 from .items import Item
-from .journal import Journal
+from .journal import ITEM, Journal
 from .names import unescape
 from .output import identity
 
-_ITEM = "key, name, container, start, size, col, problem"
+_STORED = f"key, {ITEM}"
 
 
 def take_in(journal: Journal, path: Path, output: Iterable[Row]) -> None:
@@ -46,14 +46,14 @@ def retry_errors(journal: Journal, listed: Iterable[Item]) -> None:
     rows = ", ".join(journal.columns)
     with journal.database:
         execute("BEGIN IMMEDIATE")
-        execute(f"CREATE TABLE old AS SELECT {_ITEM}, {rows} FROM items LEFT JOIN rows USING (number)")
+        execute(f"CREATE TABLE old AS SELECT {_STORED}, {rows} FROM items LEFT JOIN rows USING (number)")
         execute("CREATE UNIQUE INDEX old_names ON old(name)")
         execute("CREATE TABLE answered(name BLOB PRIMARY KEY)")
         journal.clear()
         journal.insert_items(_wanted(journal.database, listed))
         (last,) = execute("SELECT COALESCE(MAX(number), 0) FROM items").fetchone()
         execute(
-            f"INSERT OR IGNORE INTO items({_ITEM}) SELECT {_ITEM} FROM old WHERE name NOT IN "
+            f"INSERT OR IGNORE INTO items({_STORED}) SELECT {_STORED} FROM old WHERE name NOT IN "
             "(SELECT name FROM items UNION SELECT name FROM answered) ORDER BY rowid"
         )
         execute(

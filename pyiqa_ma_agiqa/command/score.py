@@ -133,9 +133,9 @@ def run(options: argparse.Namespace) -> int:
     from .output import check_apart, check_output
     from .scoring import check_metric
 
-    check_output(options.out)
-    path = options.out.with_name(f"{options.out.name}.journal")
+    path = Path(f"{options.out}.journal")
     try:
+        check_output(options.out)
         check_apart(options.out, [path.with_name(path.name + end) for end in ENDS], options.inputs)
         _check_earlier(options, path.exists())
         job = _job(options)
