@@ -36,6 +36,7 @@ APPLICATION_ID = 0x41474951
 """By which SQLite files are told apart: in the header, from byte 68 on."""
 _APPLICATION = slice(68, 72)
 PROBES = 10
+"""At most so many images are looked at to tell whether any can be read."""
 
 
 class Damaged(InputError):
@@ -156,7 +157,8 @@ class Journal:
         last = 0
         while True:
             page = self.database.execute(
-                f"SELECT number, {ITEM} FROM items WHERE number > ? AND {WITHOUT_ROW} ORDER BY number LIMIT ?",
+                f"SELECT number, {ITEM} FROM items WHERE number > ? AND {WITHOUT_ROW} "
+                "ORDER BY number LIMIT ?",
                 [last, PAGE],
             ).fetchall()
             if not page:
