@@ -51,17 +51,18 @@ from pyiqa_ma_agiqa.quality import QualityBranch
 from pyiqa_ma_agiqa.semantic import DEPTHS, WIDTH
 from pyiqa_ma_agiqa.shipped import NAME
 from pyiqa_ma_agiqa.storage import SMALLEST, dequantise, quantise
+from pyiqa_ma_agiqa.training.checkpoint import claim_folder, digest, files_digest
 from pyiqa_ma_agiqa.training.data import Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import (
     ExpertsStageConfig,
     Fit,
     Inputs,
-    cache_summaries,
     choose_blend,
     fit_mixture,
 )
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor
 from pyiqa_ma_agiqa.training.starts import tower_from_wheel
+from pyiqa_ma_agiqa.training.summaries import Summaries
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = (0, 1, 2)
@@ -182,7 +183,11 @@ def views(stage: Stage, whole: Fit, others: dict[str, np.ndarray]) -> dict[str, 
 
 
 class Data:
-    """AGIQA-3K and what the shipped networks say of it, read from the cache folder or computed into it."""
+    """AGIQA-3K and what the shipped networks say of it, read from the cache folder or computed into it.
+
+    Raises:
+        InputError: the cache folder is of other images, ratings or weights.
+    """
 
     def __init__(self, folder: Path, cache: Path) -> None:
         cache.mkdir(parents=True, exist_ok=True)
@@ -193,12 +198,15 @@ class Data:
         self.names = [path.name for path in ratings.paths]
         self.generators = np.array([generator(name) for name in self.names])
         self.images, self.mos, self.cache = Images(ratings.paths), ratings.mos, cache
+        made_of = {
+            "images": files_digest(ratings.paths),
+            "ratings": digest([ratings.mos.tobytes(), *map(str.encode, ratings.part)]),
+            "weights": entry(NAME)["sha256"],
+        }
+        claim_folder(cache, made_of)
         self.model = MAAGIQA()
-        encoder = self.model.encoder
-        self.plain = cache_summaries(encoder, self.images, cache / "plain.npy")
-        self.flipped = cache_summaries(
-            encoder, self.images, cache / "flipped.npy", flip=True, low_precision=True
-        )
+        summaries, rows = Summaries(self.model.encoder, cache / "summaries"), np.arange(len(self.mos))
+        self.plain, self.flipped = (summaries(self.images, rows, mirrored) for mirrored in (False, True))
         self.features = cached(
             cache / "features.npy", len(self.mos), (QualityBranch.width,), np.float32, self._features
         )

@@ -188,7 +188,8 @@ def train(
     below = [parameter for name, parameter in model.named_parameters() if not name.startswith("head.")]
     groups = [{"params": head, "lr": config.head_rate}, {"params": below, "lr": config.rate}]
     steps = len(fitted) // BATCH
-    run = Run(model, groups, config, steps, out / "run.pt")
+    # The folder of all caches is bound to images, ratings and weights; see `Data` in `ablations.py`.
+    run = Run(model, groups, config, steps, out / "run.pt", {})
     epochs = json.loads(log.read_text())[: run.epoch] if run.epoch else []
     for epoch in range(run.epoch, config.epochs):
         rng = np.random.default_rng([config.seed, epoch])

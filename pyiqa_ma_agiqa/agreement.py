@@ -14,9 +14,14 @@ def logistic(scores: np.ndarray, high: float, low: float, centre: float, slope: 
 
 
 def fit_to_mos(scores: np.ndarray, mos: np.ndarray) -> np.ndarray:
-    """Scores (N,) mapped to the MOS scale by the fitted logistic, or by a line where that does not fit."""
+    """Scores (N,) mapped to the MOS scale by the fitted logistic, or by a line where that does not fit.
+
+    Fewer than five images do not determine the four parameters.
+    """
     import warnings
 
+    if len(scores) < 5:
+        return np.polyval(np.polyfit(scores, mos, 1), scores)
     start = (mos.max(), mos.min(), scores.mean(), 0.5)
     try:
         with warnings.catch_warnings():

@@ -47,8 +47,8 @@ def test_schema():
 @pytest.mark.parametrize("entry", shipped_entries(), ids=lambda entry: entry["name"])
 def test_shipped_entries_say_how_they_were_made(entry):
     assert re.fullmatch("[0-9a-f]{64}", entry["sha256"])
-    assert {"config", "seed", "commit"} <= set(entry["recipe"])
-    assert re.fullmatch("[0-9a-f]{40}", entry["recipe"]["commit"])
+    assert {"config", "seed", "trained_at_commit"} <= set(entry["recipe"])
+    assert re.fullmatch("[0-9a-f]{40}", entry["recipe"]["trained_at_commit"])
 
 
 def test_the_manifest_lists_every_shipped_file_with_size_and_hash():

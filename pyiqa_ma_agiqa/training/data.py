@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
-import pandas as pd
-from PIL import Image
+import torch
 
 from ..errors import InputError
-from ..preprocessing import branch_size
+from ..input_checks import read_tensor
 
 PARTS = ("train", "val", "test")
+LEAST = {"train": 16, "val": 3, "test": 3}
+"""How many images of a part make it of use."""
+LISTED = 20
+"""Bad rows that an error spells out; the rest it counts."""
 
 
 @dataclass
@@ -35,6 +40,21 @@ class Ratings:
         """Row numbers of one part."""
         return np.flatnonzero(self.part == part)
 
+    def only(self, *parts: str) -> Ratings:
+        """The images of some parts alone.
+
+        Raises:
+            InputError: one has too few images.
+        """
+        for name in parts:
+            if len(self.rows(name)) < LEAST[name]:
+                raise InputError(
+                    f"{len(self.rows(name))} images in part {name!r}; it needs at least {LEAST[name]}"
+                )
+        kept = np.isin(self.part, parts)
+        paths = [path for path, keep in zip(self.paths, kept, strict=True) if keep]
+        return Ratings(paths, self.mos[kept], self.part[kept])
+
 
 @dataclass
 class DataConfig:
@@ -46,12 +66,16 @@ class DataConfig:
     split_table: str | None = None
     split_column: str = "split"
 
-    def read(self) -> Ratings:
-        """The checked ratings; see `read_ratings`."""
+    def read(self, test: bool) -> Ratings:
+        """The checked ratings, those of the test part only where they are asked for; see `read_ratings`."""
         split_table = Path(self.split_table) if self.split_table else None
-        return read_ratings(
+        ratings = read_ratings(
             Path(self.images), Path(self.table), self.mos_column, split_table, self.split_column
         )
+        try:
+            return ratings.only(*PARTS) if test else ratings.only("train", "val")
+        except InputError as error:
+            raise InputError(f"{self.table}: {error}") from None
 
 
 class ImageSource(Protocol):
@@ -63,7 +87,7 @@ class ImageSource(Protocol):
 
 
 class Images:
-    """Images by row number, decoded when asked for: (H, W, 3) uint8 RGB at the quality branch's size."""
+    """Images by row number, read when asked for as the metric reads them, in 8 bits: (H, W, 3) RGB."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -72,15 +96,11 @@ class Images:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        with Image.open(self.paths[row]) as file:
-            pixels = np.asarray(file.convert("RGB"))
-        height, width = branch_size(*pixels.shape[:2])
-        if (height, width) == pixels.shape[:2]:
-            return pixels
-        shrinking = height < pixels.shape[0]
-        return cv2.resize(
-            pixels, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-        )
+        try:
+            pixels = read_tensor(self.paths[row])[0]
+        except InputError as error:
+            raise InputError(f"{error}; then repeat the command, which goes on where it was") from None
+        return np.ascontiguousarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def read_ratings(
@@ -103,73 +123,92 @@ def read_ratings(
     Raises:
         InputError: lists the bad rows by line number and name.
     """
-    if not Path(table).is_file():
-        raise InputError(f"{table}: no such CSV file")
-    frame = pd.read_csv(table)
-    for column in ("name", mos_column):
-        if column not in frame:
-            raise InputError(f"{table}: no column {column!r}; it has {', '.join(frame.columns)}")
+    lines, rows = _read_csv(table, ["name", mos_column])
+    names = [row["name"] for row in rows]
+    paths = [images / name for name in names]
+    parts = [row[split_column] for row in rows] if rows and split_column in rows[0] else None
     if split_table is not None:
-        frame = frame.merge(
-            pd.read_csv(split_table)[["name", split_column]], on="name", how="left", validate="1:1"
-        )
-    frame["mos"] = pd.to_numeric(frame[mos_column], errors="coerce")
-    paths = [images / str(name) for name in frame["name"]]
-    problems = [
-        f"line {line}: {name}: {why}"
-        for line, (name, why) in enumerate(
-            zip(frame["name"], _complaints(frame, paths, split_column), strict=True), 2
-        )
-        if why
-    ]
+        parts = _split(names, split_table, split_column)
+    mos = [_number(row[mos_column]) for row in rows]
+    times = Counter(map(os.path.normpath, names))
+    problems = []
+    for number, name in enumerate(names):
+        if not np.isfinite(mos[number]):
+            why = "its MOS is not a number"
+        elif times[os.path.normpath(name)] > 1:
+            why = "the name stands there more than once"
+        elif parts is not None and parts[number] not in PARTS:
+            why = f"its split {parts[number]!r} is none of {', '.join(PARTS)}"
+        else:
+            why = _unreadable(paths[number])
+        if why:
+            problems.append(f"line {lines[number]}: {name}: {why}")
     if problems:
-        listed = "\n  ".join(problems[:20]) + (
-            "" if len(problems) <= 20 else f"\n  and {len(problems) - 20} more"
-        )
-        raise InputError(f"{table}: {len(problems)} bad rows; correct or remove them:\n  {listed}")
-    if split_column in frame:
-        part = frame[split_column].to_numpy(str)
-    else:
-        order = np.random.default_rng(seed).permutation(len(frame))
-        part = np.empty(len(frame), dtype="<U5")
-        for name, rows in zip(
-            PARTS, np.split(order, [int(0.7 * len(frame)), int(0.8 * len(frame))]), strict=True
-        ):
-            part[rows] = name
-    ratings = Ratings(paths, frame["mos"].to_numpy(np.float32), part)
-    for name, least in (("train", 16), ("val", 3)):
-        if len(ratings.rows(name)) < least:
+        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        listed = "\n  ".join(problems[:LISTED])
+        raise InputError(f"{table}: {len(problems)} bad rows; correct or remove them:\n  {listed}{more}")
+    ratings = Ratings(paths, np.array(mos, np.float32), np.array(parts or _drawn(len(names), seed)))
+    for name in ("train", "val"):
+        of_part = ratings.mos[ratings.rows(name)]
+        if len(of_part) < LEAST[name]:
             raise InputError(
-                f"{table}: {len(ratings.rows(name))} rows in part {name!r}; training needs at least {least}"
+                f"{table}: {len(of_part)} rows in part {name!r}; training needs at least {LEAST[name]}"
             )
+        if np.ptp(of_part) == 0:
+            raise InputError(f"{table}: all MOS of part {name!r} are the same; nothing can be learned of it")
     return ratings
 
 
-def _complaints(frame: pd.DataFrame, paths: list[Path], split_column: str) -> list[str]:
-    """What is wrong with each row; empty where nothing is."""
-    twice = frame["name"].duplicated(keep=False)
-    complaints = []
-    for row, path in enumerate(paths):
-        why = ""
-        if not np.isfinite(frame["mos"][row]):
-            why = "its MOS is not a number"
-        elif twice[row]:
-            why = "the name stands there more than once"
-        elif split_column in frame and frame[split_column][row] not in PARTS:
-            why = f"its split {frame[split_column][row]!r} is none of {', '.join(PARTS)}"
-        else:
-            why = _unreadable(path)
-        complaints.append(why)
-    return complaints
+def _read_csv(path: Path, columns: list[str]) -> tuple[list[int], list[dict[str, str]]]:
+    """Line numbers and rows, as text, of a CSV that has the columns."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # with or without a byte order mark
+            reader = csv.DictReader(file, restval="")
+            numbered = [(reader.line_num, row) for row in reader]
+            header = list(reader.fieldnames or [])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such CSV file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as CSV in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV file ({error})") from None
+    for column in columns:
+        if column not in header:
+            cure = "; separate columns by commas" if any(set(name) & set(";\t") for name in header) else ""
+            raise InputError(f"{path}: no column {column!r}; it has {', '.join(header)}{cure}")
+    return [line for line, _ in numbered], [row for _, row in numbered]
+
+
+def _split(names: list[str], table: Path, column: str) -> list[str]:
+    """The part of each name by another table; empty for a name that it does not have."""
+    _, rows = _read_csv(table, ["name", column])
+    twice = [name for name, times in Counter(row["name"] for row in rows).items() if times > 1]
+    if twice:
+        raise InputError(f"{table}: {twice[0]} stands there more than once; remove one of the rows")
+    part_of = {row["name"]: row[column] for row in rows}
+    return [part_of.get(name, "") for name in names]
+
+
+def _drawn(count: int, seed: int) -> list[str]:
+    """A part for each row: 70 / 10 / 20 % by the seed."""
+    parts = [""] * count
+    for place, row in enumerate(np.random.default_rng(seed).permutation(count)):
+        parts[row] = "train" if place < int(0.7 * count) else "val" if place < int(0.8 * count) else "test"
+    return parts
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _unreadable(path: Path) -> str:
     if not path.is_file():
         return "no such image"
     try:
-        with Image.open(path) as file:
-            file.draft("RGB", (64, 64))
-            file.load()
-    except Exception as error:
-        return f"not a readable image ({error})"
+        read_tensor(path)
+    except InputError as error:
+        return f"not a readable image ({str(error).removeprefix(f'{path}: ')})"
     return ""

@@ -9,20 +9,20 @@ predicted out of fold, leave unexplained.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import pearsonr, spearmanr
-from tqdm import tqdm
 
 from ..arch import MAAGIQA
 from ..experts import EXPERTS
-from ..preprocessing import encoder_view
 from ..quality import QualityBranch
-from ..semantic import SemanticEncoder, split_summary
-from .data import ImageSource
-from .quality_stage import QualityRegressor, to_tensor
+from ..semantic import split_summary
+from .quality_stage import QualityRegressor
+from .settings import check_range
+
+SMALLEST_COMPONENT = 1e-3
+"""Components of a smaller deviation, against the largest, are not read by the gate."""
 
 
 @dataclass
@@ -42,6 +42,11 @@ class ExpertsStageConfig:
     folds: int = 5
     seed: int = 20
 
+    def __post_init__(self) -> None:
+        many = float("inf")
+        check_range(self, ridge=(1e-9, many), content_weight=(0, many), gate_ridge=(1e-9, many))
+        check_range(self, folds=(2, 16), seed=(0, 2**32 - 1))
+
 
 @dataclass
 class Blend:
@@ -49,23 +54,6 @@ class Blend:
 
     weight: float
     table: list[dict[str, float]]
-
-
-@torch.inference_mode()
-def cache_summaries(
-    encoder: SemanticEncoder, images: ImageSource, path: Path, flip: bool = False, low_precision: bool = False
-) -> np.ndarray:
-    """Summaries (M, 6, 3, 768) of all images, from the file if it is there."""
-    if not path.exists():
-        summaries = []
-        for row in tqdm(range(len(images)), desc=f"tower {path.stem}", disable=None):
-            pixels = to_tensor([images[row]])
-            with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-                summaries.append(encoder(encoder_view(pixels.flip(3) if flip else pixels)).numpy())
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, np.concatenate(summaries))
-        temporary.replace(path)
-    return np.load(path)
 
 
 class Inputs:
@@ -153,8 +141,11 @@ def fit_mixture(
     for part in plain:
         axes = np.linalg.eigh(part.T @ part)[1] if part.shape[1] < len(part) else _principal_axes(part)
         projected = part @ axes[:, -read:]
-        components.append(axes[:, -read:] / projected.std(0))
-        gate_inputs.append(projected / projected.std(0))
+        deviation = projected.std(0)
+        # Few images, or copies of some, have fewer components: what is left over would be noise made large.
+        deviation[deviation < SMALLEST_COMPONENT * deviation.max(initial=0)] = np.inf
+        components.append(axes[:, -read:] / deviation)
+        gate_inputs.append(projected / deviation)
     products = (verdicts[:, :, None] * np.concatenate(gate_inputs, 1)[:, None, :]).reshape(len(mos), -1)
     left = mos - mean_mos - verdicts.sum(1)
     penalised = products.T @ products + config.gate_ridge * np.eye(products.shape[1])

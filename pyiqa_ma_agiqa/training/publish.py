@@ -1,8 +1,10 @@
 """Make a training run the shipped model: weights into the package, facts into the manifest.
 
+    pyiqa-ma-agiqa train --config pyiqa_ma_agiqa/training/agiqa3k.yaml --test
     python -m pyiqa_ma_agiqa.training.publish runs/agiqa3k [--second prompt_disjoint=runs/disjoint]
 
-Run in a checkout. ``--second`` adds the metrics of a run of the same recipe on another split.
+Run in a checkout. The manifest tells the figures of the test part, so the run must have been asked
+for them. ``--second`` adds the metrics of a run of the same recipe on another split.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import argparse
 import hashlib
 import json
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..arch import MAAGIQA
+from ..errors import InputError, PluginError
 from ..input_checks import read_tensor
 from ..manifest import NAME as MANIFEST
 from ..manifest import PACKAGE, PACKAGE_WEIGHTS_DIR, load_manifest
@@ -53,22 +56,38 @@ def score_examples() -> dict[str, float]:
         }
 
 
+def result_of(run: Path) -> dict[str, Any]:
+    """The metrics of a finished run.
+
+    Raises:
+        InputError: there are none, or none of the test part, or no commit.
+    """
+    path = run / "metrics.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); give the folder of a finished run") from None
+    if "test" not in result["float32"]:
+        raise InputError(f"{path}: has no test figures; repeat `pyiqa-ma-agiqa train` with --test")
+    if not result["trained_at_commit"]:
+        raise InputError(f"{path}: does not say at which commit it was trained; train in a checkout")
+    return result
+
+
 def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
-    """Copy the weights, write their entry into the manifest and return it."""
+    """Copy the weights, write their entry into the manifest and return it.
+
+    Raises:
+        InputError: a run is not finished or does not say all that the manifest tells.
+    """
+    result = result_of(run)
+    recipe = result["recipe"]
+    metrics = {f"AGIQA-3K {recipe['data']['split_column']}, float32": result["float32"]}
+    for name, folder in second.items():
+        metrics[f"AGIQA-3K {name}, float32, same recipe and other weights"] = result_of(folder)["float32"]
     PACKAGE_WEIGHTS_DIR.mkdir(exist_ok=True)
     target = PACKAGE_WEIGHTS_DIR / WEIGHTS
     shutil.copyfile(run / "weights.safetensors", target)
-    result = json.loads((run / "metrics.json").read_text())
-    recipe = result["recipe"]
-    split = recipe["data"]["split_column"]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    metrics = {f"AGIQA-3K {split}, float32": result["float32"]}
-    for name, folder in second.items():
-        metrics[f"AGIQA-3K {name}, float32, same recipe and other weights"] = json.loads(
-            (folder / "metrics.json").read_text()
-        )["float32"]
     entry = {
         "name": WEIGHTS,
         "metric_names": ["ma_agiqa"],
@@ -81,7 +100,7 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
             "config": {name: recipe[name] for name in ("quality", "experts", "bits")},
             "file": "pyiqa_ma_agiqa/training/agiqa3k.yaml",
             "seed": recipe["experts"]["seed"],
-            "commit": commit.stdout.strip(),
+            "trained_at_commit": result["trained_at_commit"],
             "blend": result["blend"]["weight"],
         },
         "metrics": metrics,
@@ -93,8 +112,8 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
     return manifest
 
 
-def main() -> None:
-    """Command line; see the module's docstring."""
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module's docstring. Exit status: 0, or 2 where nothing was published."""
     parser = argparse.ArgumentParser(
         prog="python -m pyiqa_ma_agiqa.training.publish",
         description=__doc__,
@@ -102,10 +121,15 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path)
     parser.add_argument("--second", action="append", default=[], metavar="SPLIT=FOLDER")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     pairs = (item.split("=", 1) for item in options.second)
-    publish(options.run, {name: Path(folder) for name, folder in pairs})
+    try:
+        publish(options.run, {name: Path(folder) for name, folder in pairs})
+    except PluginError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,6 @@ stepped every batch, the epoch with the best val SRCC + PLCC kept.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -28,7 +27,20 @@ from ..published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2, check_semantic, sem
 from ..published.branch import SIDE
 from ..published.checkpoint import save_checkpoint
 from ..published.resize import opencv_bicubic
+from .checkpoint import (
+    MadeOf,
+    digest,
+    files_digest,
+    read_state,
+    settings_digest,
+    state_digest,
+    write_json,
+    write_state,
+    write_whole,
+)
+from .commit import running_commit
 from .data import DataConfig, Ratings
+from .settings import check_range
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +60,10 @@ class PublishedStartConfig:
 
     checkpoint: str | None = None
     imagenet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.imagenet and self.checkpoint:
+            raise InputError("checkpoint, imagenet: give one of them, not both")
 
 
 @dataclasses.dataclass
@@ -77,6 +93,11 @@ class PublishedStageConfig:
     augmented: float = 0.7
     seed: int = 20
 
+    def __post_init__(self) -> None:
+        many = float("inf")
+        check_range(self, epochs=(1, many), batch=(1, many), period=(1, many), rate=(1e-12, 1))
+        check_range(self, decay=(0, 1), augmented=(0, 1), seed=(0, 2**32 - 1))
+
 
 @dataclasses.dataclass
 class PublishedRecipe:
@@ -100,8 +121,6 @@ class Examples:
 
 def starting_model(start: PublishedStartConfig) -> MAAGIQAOwl2:
     """The published system, without its large model, that holds the weights to start from."""
-    if start.imagenet and start.checkpoint:
-        raise InputError("start: give checkpoint or imagenet, not both")
     model = MAAGIQAOwl2(
         pretrained=not start.imagenet,
         pretrained_model_path=start.checkpoint,
@@ -118,7 +137,10 @@ def read_examples(encode: Callable[[torch.Tensor], torch.Tensor], ratings: Ratin
     """Read each image once: its semantic vectors (`semantic_vectors_of`) and its 224 x 224 pixels."""
     images, vectors = [], []
     for path in tqdm(ratings.paths, desc="semantic vectors", disable=None):
-        pixels = read_tensor(path).to(DEVICE)
+        try:
+            pixels = read_tensor(path).to(DEVICE)
+        except InputError as error:
+            raise InputError(f"{error}; then repeat the command, which goes on where it was") from None
         vectors.append(check_semantic(encode(pixels), 1).cpu())
         small = (opencv_bicubic(pixels, (SIDE, SIDE)) * 255).round()
         images.append(small[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy())
@@ -150,20 +172,30 @@ def predict(model: MAAGIQAOwl2, examples: Examples, rows: np.ndarray, batch: int
 
 
 class PublishedRun:
-    """Model, optimiser, schedule and the best epoch so far, with a resumable checkpoint."""
+    """Model, optimiser, schedule and the best epoch so far, with a resumable checkpoint.
 
-    def __init__(self, model: MAAGIQAOwl2, config: PublishedStageConfig, out: Path) -> None:
+    Args:
+        model: holds the weights to start from.
+        config: see `PublishedStageConfig`.
+        out: folder of the checkpoint and the weights.
+        made_of: digests of the data; the checkpoint is bound to them, to the start and the settings.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another run.
+    """
+
+    def __init__(self, model: MAAGIQAOwl2, config: PublishedStageConfig, out: Path, made_of: MadeOf) -> None:
         self.model, self.config = model, config
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, config.period)
         self.checkpoint = out / "training.pt"
         self.weights = out / "weights.safetensors"
-        self.history: list[dict[str, float]] = []
-        if self.checkpoint.exists():
-            state = torch.load(self.checkpoint, weights_only=True)
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            self.history = state["history"]
+        self.made_of = made_of | {
+            "weights to start from": state_digest(model),
+            "settings": settings_digest(dataclasses.asdict(config)),
+        }
+        state = read_state(self.checkpoint, self._parts(), self.made_of)
+        self.history: list[dict[str, float]] = state.get("history", [])
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
@@ -189,30 +221,36 @@ class PublishedRun:
         return float(np.mean(losses))
 
     def end_epoch(self, loss: float, predicted: np.ndarray, mos: np.ndarray) -> None:
-        """Keep the weights if val SRCC + PLCC is the best so far; then write the checkpoint."""
+        """Keep the weights if val SRCC + PLCC is the best so far; then write the checkpoint.
+
+        Raises:
+            InputError: the training diverged, or a file cannot be written.
+        """
+        if not np.isfinite(loss) or not np.isfinite(predicted).all():
+            raise InputError("stage: its loss is no longer finite; give a lower rate")
         # Of constant predictions both are undefined.
         srcc, plcc = (float(np.nan_to_num(r(predicted, mos)[0])) for r in (spearmanr, pearsonr))
         best = max((row["srcc"] + row["plcc"] for row in self.history), default=-np.inf)
         if srcc + plcc > best or not self.weights.exists():
-            save_checkpoint(self.model, self.weights)
+            write_whole(self.weights, lambda aside: save_checkpoint(self.model, aside))
         self.history.append({"loss": loss, "srcc": srcc, "plcc": plcc})
         logger.info("epoch %d: loss %.4f, val SRCC %.4f PLCC %.4f", len(self.history), loss, srcc, plcc)
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state | {"history": self.history}, temporary)
-        temporary.replace(self.checkpoint)
+        write_state(self.checkpoint, self._parts(), self.made_of, history=self.history)
 
 
-def train_published(recipe: PublishedRecipe) -> dict[str, Any]:
+def train_published(recipe: PublishedRecipe, test: bool = False) -> dict[str, Any]:
     """Extract the vectors, train, write weights of the official layout and metrics; return the metrics.
 
     Interrupted in either step, a second call goes on: vectors are read from the cache, training
     continues after the last whole epoch.
+
+    Args:
+        recipe: see `PublishedRecipe`.
+        test: measure on the test part, too; otherwise it is not read.
     """
     began = time.time()
     out = Path(recipe.out)
-    out.mkdir(parents=True, exist_ok=True)
-    ratings = recipe.data.read()
+    ratings = recipe.data.read(test)
     torch.manual_seed(recipe.stage.seed)
     model = starting_model(recipe.start).to(DEVICE)
     frozen = recipe.encoder
@@ -220,23 +258,29 @@ def train_published(recipe: PublishedRecipe) -> dict[str, Any]:
         frozen.semantic_encoder, frozen.dtype, frozen.semantic_cache or out / "semantic"
     )
     examples = read_examples(encode, ratings)
-    run = PublishedRun(model, recipe.stage, out)
-    chosen = ratings.rows("val")
+    fitted, chosen = ratings.rows("train"), ratings.rows("val")
+    seen = np.concatenate([fitted, chosen])
+    made_of = {
+        "images": files_digest(ratings.paths[row] for row in seen),
+        "MOS": digest([ratings.mos[fitted].tobytes(), ratings.mos[chosen].tobytes()]),
+        "semantic encoder": settings_digest([frozen.semantic_encoder, frozen.dtype]),
+    }
+    run = PublishedRun(model, recipe.stage, out, made_of)
     while len(run.history) < recipe.stage.epochs:
-        loss = run.epoch(examples, ratings.rows("train"))
+        loss = run.epoch(examples, fitted)
         run.end_epoch(loss, predict(model, examples, chosen, recipe.stage.batch), ratings.mos[chosen])
 
     model.load_weights(run.weights)
     metrics: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
+        "trained_at_commit": running_commit(),
         "epochs": run.history,
         "float32": {},
         "seconds": round(time.time() - began),
     }
-    for part in ("val", "test"):
+    for part in ("val", "test") if test else ("val",):
         rows = ratings.rows(part)
-        if len(rows) >= 5:
-            predicted = predict(model, examples, rows, recipe.stage.batch)
-            metrics["float32"][part] = agreement(predicted, ratings.mos[rows])
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        predicted = predict(model, examples, rows, recipe.stage.batch)
+        metrics["float32"][part] = agreement(predicted, ratings.mos[rows])
+    write_json(out / "metrics.json", metrics)
     return metrics

@@ -12,10 +12,13 @@ from torch import nn
 from tqdm import tqdm
 
 from ..degradations import DEGRADATIONS
+from ..preprocessing import branch_size, branch_view
 from ..quality import QualityBranch
+from .checkpoint import MadeOf, digest, state_digest
 from .data import ImageSource
 from .objective import degradation_loss, mos_loss
 from .run import Run
+from .settings import check_range
 
 
 @dataclass
@@ -31,6 +34,12 @@ class QualityStageConfig:
     average: float = 0.995
     frozen_stages: int = 1
     seed: int = 20
+
+    def __post_init__(self) -> None:
+        many = float("inf")
+        check_range(self, epochs=(1, many), crop=(32, 448), batch=(2, many), degraded=(0, self.batch))
+        check_range(self, rate=(1e-9, 1), decay=(0, 1), average=(0, 0.9999), frozen_stages=(0, 7))
+        check_range(self, seed=(0, 2**32 - 1))
 
 
 class QualityRegressor(nn.Module):
@@ -75,11 +84,20 @@ def to_tensor(views: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
 
 
+def at_branch_size(image: np.ndarray) -> np.ndarray:
+    """An (H, W, 3) uint8 image as the branch sees it, in 8 bits."""
+    if branch_size(*image.shape[:2]) == image.shape[:2]:
+        return image
+    view = branch_view(to_tensor([image]))[0].permute(1, 2, 0)
+    return np.ascontiguousarray((view * 255).round().to(torch.uint8).numpy())
+
+
 @torch.inference_mode()
 def branch_features(branch: QualityBranch, images: ImageSource, rows: np.ndarray) -> np.ndarray:
     """Mean features (len(rows), 1280) of whole images."""
     branch.eval()
-    return torch.cat([branch(to_tensor([images[row]])).mean((2, 3)) for row in rows]).numpy()
+    views = (branch_view(to_tensor([images[row]])) for row in rows)
+    return torch.cat([branch(view).mean((2, 3)) for view in views]).numpy()
 
 
 @torch.inference_mode()
@@ -96,6 +114,7 @@ def train_quality_branch(
     val: np.ndarray,
     config: QualityStageConfig,
     out: Path,
+    made_of: MadeOf,
 ) -> QualityRegressor:
     """Train in place, with a resumable checkpoint ``out/quality.pt``.
 
@@ -103,7 +122,8 @@ def train_quality_branch(
         model: holds the weights to start from.
         images: M images (H, W, 3) uint8 RGB.
         mos: (M,) float32.
-        train, val: row numbers.
+        train, val: row numbers; val is only logged.
+        made_of: digest of the train images; see `Run`.
 
     Returns:
         The model with weights averaged over steps.
@@ -112,12 +132,14 @@ def train_quality_branch(
     for stage in [network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages]]:
         stage.requires_grad_(False)
     steps = len(train) // config.batch
+    data = {"MOS": digest([mos[train].tobytes()]), "weights to start from": state_digest(model.branch)}
     run = Run(
         model,
         [{"params": [p for p in model.parameters() if p.requires_grad], "lr": config.rate}],
         config,
         steps,
         out / "quality.pt",
+        made_of | data,
     )
     for epoch in range(run.epoch, config.epochs):
         rng = np.random.default_rng([config.seed, epoch])
@@ -126,7 +148,7 @@ def train_quality_branch(
         model.train()
         for step in tqdm(range(steps), desc=f"quality {epoch + 1}/{config.epochs}", disable=None):
             rows = order[step * config.batch : (step + 1) * config.batch]
-            views = [random_view(images[row], config.crop, rng) for row in rows]
+            views = [random_view(at_branch_size(images[row]), config.crop, rng) for row in rows]
             pairs = [degraded_pair(view, rng) for view in views[: config.degraded]]
             batch = views + [mild for mild, _ in pairs] + [strong for _, strong in pairs]
             predicted = model(to_tensor(batch))

