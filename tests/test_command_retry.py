@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from pyiqa_ma_agiqa.command import outage, scoring
+from pyiqa_ma_agiqa.command.columns import output_columns
 from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.command.origins import origin_here
 
 from .command_runs import make_images
 
 ENTROPY = ["--metric", "entropy", "--device", "cpu", "--workers", "1"]
+HEADER = ",".join(output_columns(False))
+HERE = ",".join(origin_here("entropy"))
 
 
 @pytest.fixture
@@ -154,9 +158,12 @@ def test_images_in_a_mended_tar_are_scored(here):
     [
         (None, [], "no x.csv yet, nor its journal"),
         ("path,score\na.png,1\n", [], "x.csv: has the columns path, score, not path, score, error"),
-        ("path,score,error,width,height\na.png,1,,1\n", [], "x.csv: is not as `score` wrote it"),
-        ("path,score,error,width,height\na.png,high,,1,1\n", [], "x.csv: is not as `score` wrote it"),
-        ("path,score,error,width,height\na.png,1,,1,1\na.png,2,,1,1\n", [], "x.csv: has a.png twice"),
+        (f"{HEADER}\na.png,1,,1,{HERE}\n", [], "x.csv: is not as `score` wrote it"),
+        (f"{HEADER}\na.png,high,,1,1,{HERE}\n", [], "x.csv: is not as `score` wrote it"),
+        (f"{HEADER}\na.png,1,,1,1,{HERE}\na.png,2,,1,1,{HERE}\n", [], "x.csv: has a.png twice"),
+        # Rows of another metric, or of another version, would be mixed with new ones.
+        (f"{HEADER}\na.png,1,,1,1,piqe,1,\n", [], "x.csv: has rows of the metric piqe, not entropy"),
+        (f"{HEADER}\na.png,1,,1,1,entropy,0.0.9,\n", [], "x.csv: has rows of the version 0.0.9, not pyiqa-ma"),
         ("", ["--restart"], "not allowed with"),
     ],
 )

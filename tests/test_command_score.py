@@ -14,11 +14,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from pyiqa_ma_agiqa.command import output
-from pyiqa_ma_agiqa.command.columns import COLUMNS, SHARES
+from pyiqa_ma_agiqa.command.columns import COLUMNS, ORIGIN, SHARES
 from pyiqa_ma_agiqa.command.decoding import Limits
 from pyiqa_ma_agiqa.command.items import Item
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.command.names import unescape
+from pyiqa_ma_agiqa.command.origins import origin_here
 from pyiqa_ma_agiqa.command.scoring import Job, Scorer, score_items
 
 from .command_runs import make_images, run_measured
@@ -60,7 +61,7 @@ def test_scores_are_exactly_those_of_pyiqa(pictures, metric, tmp_path, capsys):
     inputs = [str(pictures), "missing.jpg"]
     assert main(["score", *inputs, "--out", str(out), "--device", "cpu", "--shares"]) == 1
     table = parquet.read_table(out)
-    assert table.column_names == [*COLUMNS, *SHARES]
+    assert table.column_names == [*COLUMNS, *SHARES, *ORIGIN]
     rows = table.to_pylist()
     assert len(rows) == len(SIZES) + 4
     failed = [row for row in rows if row["error"]]
@@ -184,6 +185,7 @@ def test_formats_agree(tmp_path, monkeypatch):
         "error": "no such file; check the path",
         "width": None,
         "height": None,
+        **origin_here("entropy")._asdict(),
     }
 
 

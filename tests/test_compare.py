@@ -1,146 +1,26 @@
-"""Comparisons: the statistics against SciPy and by hand, what is read, and the command."""
+"""Comparisons: what is read, which scores are held against which, and the command."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pandas as pd
 import pyiqa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import bootstrap as scipy_bootstrap
-from scipy.stats import mannwhitneyu
 
-from pyiqa_ma_agiqa.command.columns import columns
+from pyiqa_ma_agiqa.command.columns import output_columns
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.command.names import escape
+from pyiqa_ma_agiqa.command.origins import origin_here, with_origin
 from pyiqa_ma_agiqa.command.output import WRITERS, write_output
-from pyiqa_ma_agiqa.command.score_sets import score_set
-from pyiqa_ma_agiqa.comparison import bootstrap, compare, pairs_by_name
+from pyiqa_ma_agiqa.command.score_sets import holds_images, read_scores, score_folder
 from pyiqa_ma_agiqa.errors import InputError
 
 from .images import picture
 
-NO_PAIRS = np.empty((0, 2), int)
-RANDOM = np.random.default_rng(3)
-OLD, NEW = RANDOM.normal(2.5, 0.5, 40), RANDOM.normal(2.8, 0.6, 60)
-
-
-def by_scipy(statistic, *samples):
-    result = scipy_bootstrap(
-        samples, statistic, n_resamples=20_000, method="percentile", vectorized=False, paired=False
-    )
-    return result.confidence_interval
-
-
-# Statistics
-
-
-def test_intervals_of_means_are_those_of_scipy():
-    found = compare(OLD, NEW, NO_PAIRS)
-    for estimate, sample in ((found.mean_a, OLD), (found.mean_b, NEW)):
-        assert estimate.value == sample.mean()
-        assert estimate[1:] == pytest.approx(tuple(by_scipy(np.mean, sample)), abs=0.015)
-    interval = by_scipy(lambda a, b: b.mean() - a.mean(), OLD, NEW)
-    assert found.difference.value == pytest.approx(NEW.mean() - OLD.mean())
-    assert found.difference[1:] == pytest.approx(tuple(interval), abs=0.02)
-
-
-def test_the_interval_of_the_superiority_is_that_of_scipy():
-    a, b = OLD.round(1), NEW.round(1)  # with ties
-    found = compare(a, b, NO_PAIRS).win_rate
-    share = lambda a, b: mannwhitneyu(b, a).statistic / (len(a) * len(b))  # noqa: E731
-    result = scipy_bootstrap((a, b), share, n_resamples=3000, method="percentile", vectorized=False)
-    assert found[1:] == pytest.approx(tuple(result.confidence_interval), abs=0.02)
-
-
-@given(*[st.lists(st.integers(0, 6), min_size=1, max_size=9)] * 2)
-def test_the_superiority_is_mann_and_whitneys_u(a, b):
-    from pyiqa_ma_agiqa import comparison
-
-    few = comparison.RESAMPLES
-    comparison.RESAMPLES = 2
-    try:
-        found = compare(np.array(a, float), np.array(b, float), NO_PAIRS)
-    finally:
-        comparison.RESAMPLES = few
-    by_hand = np.mean([1.0 if y > x else 0.5 if y == x else 0.0 for x in a for y in b])
-    assert found.win_rate.value == pytest.approx(by_hand)
-    assert found.win_rate.value == pytest.approx(mannwhitneyu(b, a).statistic / (len(a) * len(b)))
-    assert found.pairs == 0
-
-
-def test_a_bootstrap_by_hand():
-    # Of the 27 resamples of 0, 0, 1 the mean is 0 in 8, 1/3 in 12, 2/3 in 6 and 1 in 1: the quantile at
-    # 2.5 % is 0, and that at 97.5 % is 1, since up to 2/3 there are 96.3 %.
-    assert bootstrap(np.mean, np.array([0.0, 0.0, 1.0])) == pytest.approx((1 / 3, 0, 1))
-
-
-def test_pairs_by_hand():
-    a, b = np.array([1.0, 2.0, 3.0, 9.0]), np.array([2.0, 3.5, 2.0, 1.0])
-    pairs = np.array([[0, 1], [1, 0], [2, 2]])  # 1 and 3.5, 2 and 2, 3 and 2
-    found = compare(a, b, pairs)
-    assert found.leads.tolist() == [2.5, 0.0, -1.0]
-    assert found.difference.value == pytest.approx(0.5)
-    assert found.win_rate.value == pytest.approx(0.5)
-    assert found.pairs == 3
-    assert found.mean_a.value == 3.75  # of all, paired or not
-
-
-def test_pairing_makes_the_interval_of_the_difference_narrow():
-    better = OLD + 0.1 + RANDOM.normal(0, 0.05, len(OLD))
-    rows = np.arange(len(OLD))
-    paired = compare(OLD, better, np.stack([rows, rows], 1)).difference
-    separate = compare(OLD, better, NO_PAIRS).difference
-    assert paired.value == pytest.approx(separate.value)
-    assert paired.high - paired.low < 0.2 * (separate.high - separate.low)
-    assert paired.low > 0 > separate.low
-
-
-def test_the_same_numbers_come_out_every_time():
-    first, second = compare(OLD, NEW, NO_PAIRS), compare(OLD, NEW, NO_PAIRS)
-    assert (first.difference, first.win_rate) == (second.difference, second.win_rate)
-
-
-def test_one_image_has_no_interval():
-    found = compare(np.array([1.0]), NEW, NO_PAIRS)
-    assert math.isnan(found.mean_a.low) and math.isnan(found.difference.high)
-    assert found.mean_b.low < found.mean_b.value < found.mean_b.high
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "pairs"),
-    [
-        (["old/1.png", "old/2.png"], ["new/2.png", "new/1.png"], [[0, 1], [1, 0]]),
-        (["/x/old/k/1.png", "/x/old/l/1.png"], ["new/l/1.png", "new/k/1.png"], [[0, 1], [1, 0]]),
-        # Below the shared folders the names are 1 and 2, and x/1 and y/2.
-        (["old/x/1.png", "old/x/2.png"], ["new/x/1.png", "new/y/2.png"], [[0, 0], [1, 1]]),
-        # The same name twice on one side.
-        (["old/x/1.png", "old/y/1.png", "old/z/2.png"], ["1.png", "2.png"], [[2, 1]]),
-        # One accident among three.
-        (["a.png", "b.png", "grid.png"], ["c.png", "d.png", "grid.png"], []),
-        (["a.png"], ["b.png"], []),
-        (["a.png"], ["other/a.png"], [[0, 0]]),
-    ],
-)
-def test_names_that_match(a, b, pairs):
-    assert pairs_by_name(a, b).tolist() == pairs
-
-
-@given(st.permutations([f"{folder}/{number}.png" for folder in "ab" for number in range(4)]))
-def test_the_order_of_names_does_not_matter(names):
-    ordered = sorted(names)
-    for row, other in pairs_by_name([f"old/{name}" for name in ordered], names):
-        assert ordered[row] == names[other]
-    assert len(pairs_by_name(ordered, names)) == len(names)
-
+OLD = np.random.default_rng(3).normal(2.5, 0.5, 40)
 
 # What is read
 
@@ -149,20 +29,22 @@ BAD_ROWS = [("d/broken.png", None, "truncated"), ("d/odd.png", None, "")]
 
 
 def write(path, rows):
-    blank = dict.fromkeys(columns(False))
+    blank = dict.fromkeys(output_columns(False))
     named = [blank | {"path": name, "score": score, "error": error} for name, score, error in rows]
-    write_output(path, named, columns(False))
+    write_output(path, with_origin(named, "ma_agiqa"), output_columns(False))
     return str(path)
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_files_that_score_wrote_are_read(tmp_path, suffix):
     source = write(tmp_path / f"scores{suffix}", ROWS + BAD_ROWS)
-    read = score_set(source)
+    read = read_scores(source)
     assert read.source == source
     assert read.paths == [name for name, _, _ in ROWS]
     assert read.scores.tolist() == [1.5, 2.25, 3.0]
     assert read.failures == [("d/broken.png", "truncated"), ("d/odd.png", "there is no score")]
+    assert read.origins == [origin_here("ma_agiqa")]
+    assert not holds_images(source)
 
 
 def test_a_folder_of_parquet_files_is_read(tmp_path):
@@ -170,13 +52,13 @@ def test_a_folder_of_parquet_files_is_read(tmp_path):
     folder.mkdir()
     for number, row in enumerate(ROWS):
         write(folder / f"part-{number}.parquet", [row])
-    assert sorted(score_set(str(folder)).paths) == sorted(name for name, _, _ in ROWS)
+    assert sorted(read_scores(str(folder)).paths) == sorted(name for name, _, _ in ROWS)
 
 
 def test_scores_that_are_not_finite_are_failures(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("path,score\na,1\nb,nan\nc,inf\nd,\n")
-    read = score_set(str(path))
+    read = read_scores(str(path))
     assert read.paths == ["a"]
     assert read.failures == [("b", "the score is nan"), ("c", "the score is inf"), ("d", "there is no score")]
 
@@ -200,16 +82,16 @@ def test_files_that_are_no_scores_are_refused(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(InputError, match=message) as refused:
-        score_set(str(path))
+        read_scores(str(path))
     assert str(path) in str(refused.value)
 
 
 def test_what_is_not_there_is_refused(tmp_path):
     for name in ("nowhere", "nowhere.csv", "nowhere.jsonl", "nowhere.parquet"):
         with pytest.raises(InputError, match=name):
-            score_set(str(tmp_path / name))
+            read_scores(str(tmp_path / name))
     with pytest.raises(InputError, match="there are no images in it"):
-        score_set(str(tmp_path))
+        score_folder(str(tmp_path), "ma_agiqa")
 
 
 # The command
@@ -227,7 +109,7 @@ def test_the_text_of_a_comparison(files, capsys):
     text = capsys.readouterr().out
     assert f"A  {files[0]}: 40 images, mean {OLD.mean():.3f} [" in text
     assert f"B  {files[1]}: 40 images, mean {OLD.mean() + 0.25:.3f} [" in text
-    assert "40 pairs of the same name" in text
+    assert "40 pairs of the same path" in text
     assert "difference     +0.250 [+0.250, +0.250]" in text
     assert "win rate of B  1.000 [1.000, 1.000]" in text
 
@@ -237,9 +119,12 @@ def test_the_json_of_a_comparison(files, tmp_path):
     assert main(["compare", *files, "--json", str(target), "--fail-under", "9"]) == 1
     content = json.loads(target.read_text())
     assert list(content) == [
-        *("a", "b", "pairs", "difference", "win_rate", "resamples", "seed", "fail_under", "below")
+        *("a", "b", "metric", "weights", "lower_better", "pairs", "paired_by", "paired_means", "difference"),
+        *("win_rate", "resamples", "seed", "notes", "fail_under", "below"),
     ]
-    assert list(content["a"]) == ["source", "images", "mean", "failures"]
+    assert list(content["a"]) == [
+        *("source", "images", "mean", "versions", "failures", "without_partner", "ambiguous")
+    ]
     assert list(content["difference"]) == ["value", "low", "high"]
     assert content["a"]["mean"]["value"] == pytest.approx(OLD.mean())
     assert (content["pairs"], content["fail_under"], content["below"]) == (40, 9, True)
@@ -259,10 +144,86 @@ def test_fail_under_is_about_the_mean_of_b(tmp_path, capsys):
     low = write(tmp_path / "low.csv", [("a", 1.0, ""), ("b", 2.0, "")])
     high = write(tmp_path / "high.csv", [("a", 3.0, ""), ("b", 4.0, "")])
     assert main(["compare", low, high, "--fail-under", "3.5"]) == 0
-    assert "mean of B 3.500 is not below --fail-under 3.5" in capsys.readouterr().out
+    assert "mean of all of B 3.500 is not below --fail-under 3.5" in capsys.readouterr().out
     assert main(["compare", low, high, "--fail-under", "3.51"]) == 1
-    assert "mean of B 3.500 is BELOW --fail-under 3.51" in capsys.readouterr().out
+    assert "mean of all of B 3.500 is BELOW --fail-under 3.51" in capsys.readouterr().out
     assert main(["compare", high, low, "--fail-under", "3"]) == 1
+
+
+def test_means_of_all_and_of_the_pairs_are_told_apart(tmp_path, capsys):
+    """B is the better one in each pair, and A in the mean of all."""
+    a = [(f"old/{number}.png", float(number), "") for number in (1, 2, 3, 9)]
+    b = [(f"new/{number}.png", number + 0.5, "") for number in (1, 2, 3)] + [("new/other.png", 0.0, "")]
+    sides = [write(tmp_path / "a.csv", a), write(tmp_path / "b.csv", b)]
+    assert main(["compare", *sides, "--json", str(tmp_path / "c.json"), "--fail-under", "2.4"]) == 1
+    text = capsys.readouterr().out
+    for expected in (
+        "a.csv: 4 images, mean 3.750 [",
+        "b.csv: 4 images, mean 1.875 [",
+        "3 pairs of the same path",
+        "mean of A      2.000 [",
+        "mean of B      2.500 [",
+        "difference     +0.500 [",
+        "in no pair of A: 1 without partner in B\n  old/9.png\n",
+        "in no pair of B: 1 without partner in A\n  new/other.png\n",
+        "mean of all of B 1.875 is BELOW --fail-under 2.4",
+    ):
+        assert expected in text
+    content = json.loads((tmp_path / "c.json").read_text())
+    means = content["paired_means"]
+    assert content["difference"]["value"] == means["b"]["value"] - means["a"]["value"] == 0.5
+    assert content["paired_by"] == "path"
+
+
+def test_images_in_no_pair_are_told(tmp_path, capsys):
+    a = [(f"old/{number}.png", 1.0, "") for number in range(14)] + [("old/k/13.png", 1.0, "")]
+    b = [(f"new/x\n{number}.png", 2.0, "") for number in range(1, 7)]
+    b += [(f"new/k/{number}.png", 2.0, "") for number in range(7, 14)]
+    sides = [write(tmp_path / "a.csv", a), write(tmp_path / "b.csv", b)]
+    target = tmp_path / "c.json"
+    # By file name, as folders differ.
+    assert main(["compare", *sides, "--json", str(target)]) == 0
+    assert "separate sets: 6 of 13 names match, less than half" in capsys.readouterr().out
+    content = json.loads(target.read_text())
+    assert (content["paired_means"], content["paired_by"], content["a"]["without_partner"]) == (
+        None,
+        None,
+        [],
+    )
+    write(tmp_path / "b.csv", [*b, ("new/0.png", 2.0, "")])
+    assert main(["compare", *sides, "--json", str(target)]) == 0
+    text = capsys.readouterr().out
+    assert "7 pairs of the same file name" in text
+    assert "in no pair of A: 6 without partner in B\n  old/1.png\n" in text
+    assert "  and 1 more; --json lists all\n" in text
+    assert "in no pair of A: 2 with a name that comes more than once\n  old/13.png\n  old/k/13.png" in text
+    assert "in no pair of B: 6 without partner in A\n  new/x\\n1.png\n" in text
+    content = json.loads(target.read_text())
+    assert content["a"]["without_partner"] == [f"old/{number}.png" for number in range(1, 7)]
+    assert content["b"]["ambiguous"] == ["new/k/13.png"]
+
+
+def test_a_file_against_itself(files, capsys):
+    assert main(["compare", files[0], files[0]]) == 0
+    text = capsys.readouterr().out
+    assert "difference     +0.000 [+0.000, +0.000]" in text
+    assert "win rate of B  0.500 [0.500, 0.500]" in text
+    assert "note" not in text and "no pair" not in text
+
+
+def test_images_that_a_file_has_twice_are_told(files, tmp_path, capsys):
+    rows = [("old/1.png", 1.0, ""), ("old/1.png", 1.0, ""), ("old/2.png", 3.0, "")]
+    assert main(["compare", files[0], write(tmp_path / "twice.csv", rows)]) == 0
+    assert (
+        "twice.csv has 1 scores of images that it has already; the mean counts each"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_difference_of_rounding_has_no_sign(tmp_path, capsys):
+    sides = [write(tmp_path / f"{score}.csv", [("x", score, ""), ("y", score, "")]) for score in (1, 0.99999)]
+    assert main(["compare", *sides]) == 0
+    assert "difference     +0.000 [+0.000, +0.000]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "good"])

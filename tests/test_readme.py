@@ -15,6 +15,7 @@ from .conftest import ROOT
 
 TRANSCRIPTS = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 TIME = re.compile(r" in .* s \(.* images/s\)")
+VERSION = re.compile(r"(?<=iqa/)[^\s,]+")
 FIGURE = re.compile(r"-?\d+\.\d+")
 
 
@@ -43,7 +44,9 @@ def test_transcript(transcript, tmp_path, monkeypatch, capsys):
     for command in commands:
         line, _, expected = command.partition("\n")
         printed, status = output_of(shlex.split(line), status, capsys)
-        printed, expected = (TIME.sub(" in …", text).strip() for text in (printed, expected))
+        printed, expected = (
+            VERSION.sub("…", TIME.sub(" in …", text)).strip() for text in (printed, expected)
+        )
         assert FIGURE.sub("#", printed) == FIGURE.sub("#", expected)
         found, told = (list(map(float, FIGURE.findall(text))) for text in (printed, expected))
         assert found == pytest.approx(told, abs=2e-3)

@@ -9,10 +9,18 @@ COLUMNS: dict[str, type] = {"path": str, "score": float, "error": str, "width": 
 EXPERTS = ("semantic_content", "coherence", "quality")
 SHARES: dict[str, type] = {f"{what}_{name}": float for what in ("share", "gate") for name in EXPERTS}
 """What `--shares` adds: shares, which sum to the score, and gates."""
+ORIGIN: dict[str, type] = {"metric": str, "version": str, "weights": str}
+"""What every row says of the run that made it, so that a part of an output, or several together, still do."""
 
 Row = dict[str, Any]
 """Values by column; None for an empty one."""
 
 
 def columns(shares: bool) -> dict[str, type]:
+    """What is found for each image."""
     return COLUMNS | (SHARES if shares else {})
+
+
+def output_columns(shares: bool) -> dict[str, type]:
+    """The columns of an output."""
+    return columns(shares) | ORIGIN

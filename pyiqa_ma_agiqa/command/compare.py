@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .names import printable, unescape
 
 if TYPE_CHECKING:
-    from ..comparison import Comparison, Estimate
     from .score_sets import ScoreSet
 
 DESCRIPTION = """\
 Compare two sets of images by their scores: A, say a generator as it was, and B, the candidate. Each is
-a folder, which is scored with ma_agiqa, or a file of scores that `pyiqa-ma-agiqa score` wrote. Higher
-scores count as better.
+a folder of images, or a file of scores that `pyiqa-ma-agiqa score` wrote. A folder is scored with the
+metric of the other side's file, or with ma_agiqa. Scores of two metrics, or of other weights, are refused.
 
 Prints means, difference (B minus A) and win rate of B, each with a 95 % bootstrap interval. Where names
-match (paths below the folder, or file names) the images are compared in pairs, and the win rate is the
-share of pairs in which B is higher, a tie counting half; matches of less than half of the smaller side
-do not count. Without pairs it is the probability that a random image of B is higher than one of A."""
+match (paths below the folder, paths in tars, or file names; all with or without the suffix) the images are
+compared in pairs, and the win rate is the share of pairs in which B is better, a tie counting half; matches
+of less than half of the smaller side do not count. Without pairs it is the probability that a random image
+of B is better than one of A. Better is higher, or lower where the metric says so."""
 EPILOG = """\
 exit status: 0 compared; 1 compared, but the mean of B is below --fail-under, or images of A or B have
 no score (the output says which); 2 not done (the message says why).
@@ -32,8 +31,7 @@ examples:
   pyiqa-ma-agiqa compare old/ new/ --plot comparison.png
   pyiqa-ma-agiqa compare old.parquet new.parquet --json comparison.json --fail-under 2.8
 """
-NAMED = 5
-"""Failures that are named in the text; the JSON has all."""
+DEFAULT_METRIC = "ma_agiqa"
 
 
 def add_parser(commands: Any) -> None:
@@ -48,7 +46,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("a", metavar="A", help="folder of images, or .csv, .jsonl or .parquet with scores")
     parser.add_argument("b", metavar="B", help="the same; the candidate")
     parser.add_argument(
-        "--fail-under", type=_finite, metavar="MEAN", help="exit with 1 if the mean of B is below this"
+        "--fail-under", type=_finite, metavar="MEAN", help="exit with 1 if the mean of all of B is below this"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the scores to this PNG file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this JSON file")
@@ -65,96 +63,58 @@ def run(options: argparse.Namespace) -> int:
     """Compare; returns the exit status.
 
     Raises:
-        PluginError: a side cannot be read or scored, or a file cannot be written.
+        PluginError: a side cannot be read or scored, the sides are of two metrics, or a file cannot be
+            written.
     """
-    from ..comparison import compare, pairs_by_name
-    from .score_sets import score_set
+    from ..comparison import compare
+    from .comparison_report import Result, as_json, as_text
+    from .pairing import match_names
 
-    a, b = score_set(options.a), score_set(options.b)
-    comparison = compare(a.scores, b.scores, pairs_by_name(a.paths, b.paths))
+    a, b, metric, lower_better = _sides(options)
+    matching = match_names(a.paths, b.paths)
+    comparison = compare(a.scores, b.scores, matching.pairs, bool(lower_better))
+    result = Result(a, b, metric, lower_better, matching, comparison)
     below = options.fail_under is not None and comparison.mean_b.value < options.fail_under
-    print(as_text(a, b, comparison))
+    print(as_text(result))
     if options.fail_under is not None:
         verdict = "BELOW" if below else "not below"
-        print(f"\nmean of B {comparison.mean_b.value:.3f} is {verdict} --fail-under {options.fail_under:g}")
+        print(
+            f"\nmean of all of B {comparison.mean_b.value:.3f} is {verdict} "
+            f"--fail-under {options.fail_under:g}"
+        )
     try:
         if options.json:
-            content = as_json(a, b, comparison) | {"fail_under": options.fail_under, "below": below}
+            content = as_json(result) | {"fail_under": options.fail_under, "below": below}
             options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if options.plot:
             from .comparison_plot import save_plot
 
-            save_plot(a, b, comparison, options.plot)
+            save_plot(result, options.plot)
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be written ({error.strerror}); check the path") from None
     return 1 if below or a.failures or b.failures else 0
 
 
-def as_text(a: ScoreSet, b: ScoreSet, comparison: Comparison) -> str:
-    """The comparison for people."""
-    from ..comparison import RESAMPLES
+def _sides(options: argparse.Namespace) -> tuple[ScoreSet, ScoreSet, str, bool | None]:
+    """Both sides, their metric, and whether its lower scores are better; each where it is known.
 
-    mean_a, mean_b = (_with_interval(mean) for mean in (comparison.mean_a, comparison.mean_b))
-    what = (
-        f"{comparison.pairs} pairs of the same name"
-        if comparison.pairs
-        else "separate sets: fewer than half of the names match"
-    )
-    lines = [
-        f"A  {printable(a.source)}: {_count(a)}, mean {mean_a}",
-        f"B  {printable(b.source)}: {_count(b)}, mean {mean_b}",
-        "",
-        f"B - A ({what})",
-        f"  difference     {_with_interval(comparison.difference, '+.3f')}",
-        f"  win rate of B  {_with_interval(comparison.win_rate)}",
-        "",
-        f"in brackets: 95 % bootstrap intervals, {RESAMPLES} resamples of the images",
-    ]
-    for side, scores in (("A", a), ("B", b)):
-        if scores.failures:
-            lines += ["", f"without score in {side}: {len(scores.failures)}"]
-            lines += [
-                f"  {printable(unescape(path))}: {printable(reason)}"
-                for path, reason in scores.failures[:NAMED]
-            ]
-        if len(scores.failures) > NAMED:
-            lines.append(f"  and {len(scores.failures) - NAMED} more; --json lists all")
-    return "\n".join(lines)
+    Files are read first: a folder is scored only if that gives what compares with them.
+    """
+    from .origins import check_same, lower_is_better, origin_here
+    from .score_sets import holds_images, read_scores, score_folder
 
-
-def _count(scores: ScoreSet) -> str:
-    failed = f" and {len(scores.failures)} without score" if scores.failures else ""
-    return f"{len(scores.scores)} images{failed}"
-
-
-def _with_interval(estimate: Estimate, form: str = ".3f") -> str:
-    if math.isnan(estimate.low):
-        return f"{estimate.value:{form}} [no interval: one image]"
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
-
-
-def as_json(a: ScoreSet, b: ScoreSet, comparison: Comparison) -> dict[str, Any]:
-    """The comparison for programs; the keys are stable, null stands for an interval that does not exist."""
-    from ..comparison import RESAMPLES, SEED
-
-    sides = {
-        name: {
-            "source": printable(scores.source),
-            "images": len(scores.scores),
-            "mean": _plain(mean),
-            "failures": [{"path": path, "error": reason} for path, reason in scores.failures],
-        }
-        for name, scores, mean in (("a", a, comparison.mean_a), ("b", b, comparison.mean_b))
-    }
-    return {
-        **sides,
-        "pairs": comparison.pairs,
-        "difference": _plain(comparison.difference),
-        "win_rate": _plain(comparison.win_rate),
-        "resamples": RESAMPLES,
-        "seed": SEED,
-    }
-
-
-def _plain(estimate: Estimate) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in estimate._asdict().items()}
+    given = [options.a, options.b]
+    files = {source: read_scores(source) for source in given if not holds_images(source)}
+    folders = [source for source in given if source not in files]
+    origins = [(source, origin) for source in files for origin in files[source].origins]
+    named = [origin.metric for _, origin in origins if origin.metric]
+    metric = named[0] if named else DEFAULT_METRIC if folders else ""
+    check_same([*origins, *((folder, origin_here(metric)) for folder in folders)])
+    lower_better = lower_is_better(metric) if metric else None
+    if lower_better and options.fail_under is not None:
+        raise InputError(
+            f"--fail-under: of {metric} lower scores are better, and a good B would fail; leave it out, and "
+            "hold the mean that --json writes against an upper bound"
+        )
+    sets = files | {folder: score_folder(folder, metric) for folder in folders}
+    return sets[options.a], sets[options.b], metric, lower_better

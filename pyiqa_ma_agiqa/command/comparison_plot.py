@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..comparison import Comparison, Estimate
+from .comparison_report import Result, direction
 from .names import printable
 from .score_sets import ScoreSet
 
@@ -20,16 +21,18 @@ NARROWEST = 0.1
 LONGEST_NAME = 40
 
 
-def save_plot(a: ScoreSet, b: ScoreSet, comparison: Comparison, path: Path) -> None:
+def save_plot(result: Result, path: Path) -> None:
     """Write the PNG.
 
     Raises:
         OSError: it cannot be written.
     """
+    comparison = result.comparison
     panels = 2 if comparison.pairs else 1
     figure = Figure(figsize=(5 * panels + 1, 4), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _spread(axes[0], [a, b], [comparison.mean_a, comparison.mean_b])
+    _spread(axes[0], [result.a, result.b], [comparison.mean_a, comparison.mean_b])
+    axes[0].set_xlabel(f"{_plain(direction(result))}\nlines: means of all, bands: their 95 % intervals")
     if comparison.pairs:
         _differences(axes[1], comparison)
     for panel in axes:
@@ -46,11 +49,15 @@ def _spread(axes: Axes, sides: list[ScoreSet], means: list[Estimate]) -> None:
     for letter, side, mean, colour in zip("AB", sides, means, COLOURS, strict=True):
         name = printable(side.source)
         name = name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"
-        label = f"{letter}  {name}\nmean {mean.value:.3f}".replace("$", r"\$")
+        label = _plain(f"{letter}  {name}\nmean {mean.value:.3f}")
         axes.hist(side.scores, edges, histtype="stepfilled", alpha=0.45, color=colour, label=label)
         _mark(axes, mean, colour)
-    axes.set_xlabel("score (lines: means, bands: their 95 % intervals)")
     axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def _plain(text: str) -> str:
+    """The text with no sign that would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def _differences(axes: Axes, comparison: Comparison) -> None:
@@ -59,7 +66,8 @@ def _differences(axes: Axes, comparison: Comparison) -> None:
     _mark(axes, comparison.difference, COLOURS[1])
     axes.set_xlabel("score of B minus score of A")
     axes.set_title(
-        f"mean {comparison.difference.value:+.3f}, win rate of B {comparison.win_rate.value:.0%}",
+        f"{comparison.pairs} pairs: mean {comparison.difference.value:+.3f}, "
+        f"win rate of B {comparison.win_rate.value:.0%}",
         fontsize="medium",
     )
 

@@ -37,6 +37,7 @@ columns:
   width, height    of the file; empty where unknown
   with --shares: share_semantic_content, share_coherence, share_quality (their sum is the score),
   gate_semantic_content, gate_coherence, gate_quality
+  metric, version, weights    what made the row: the metric, this package and pyiqa, the weights' SHA-256
 
 exit status: 0 all images scored, 1 some have an error, 2 not done (the message says why),
 130 interrupted. After an interruption or a crash the same command, without --restart, goes on where
@@ -240,8 +241,9 @@ def _again(options: argparse.Namespace) -> str:
 
 def _score(options: argparse.Namespace, job: Job, journal: Journal) -> tuple[int, str]:
     """Score what is pending and write the output; how many rows have an error, and what to tell the user."""
-    from .columns import columns
+    from .columns import output_columns
     from .crashes import CrashNote
+    from .origins import with_origin
     from .output import write_output
 
     began = time.monotonic()
@@ -258,20 +260,23 @@ def _score(options: argparse.Namespace, job: Job, journal: Journal) -> tuple[int
         except KeyboardInterrupt:
             _say(f"interrupted: {journal.done()} of {total} images have a row; {_again(options)} goes on")
             raise
-    write_output(options.out, journal.rows(), columns(job.shares), journal.make_part(), journal.allow_part)
+    rows = with_origin(journal.rows(), job.metric)
+    write_output(options.out, rows, output_columns(job.shares), journal.make_part(), journal.allow_part)
     return journal.failures(), _report(options, job, journal, time.monotonic() - began, total - before)
 
 
 def _list(options: argparse.Namespace, job: Job, journal: Journal) -> int:
     """List the images, as far as an earlier run has not; returns how many there are."""
-    from .columns import columns
+    from .columns import output_columns
     from .inputs import list_items
+    from .origins import of_here
     from .output_reading import read_output
     from .retrying import retry_errors, take_in
 
     listed = list_items(options.inputs, options.column)
     if options.retry_errors and not journal.done() and options.out.exists():
-        take_in(journal, options.out, read_output(options.out, columns(job.shares)))
+        rows = read_output(options.out, output_columns(job.shares))
+        take_in(journal, options.out, of_here(options.out, rows, job.metric))
     if options.retry_errors and journal.done():
         retry_errors(journal, listed)
         return journal.total()
