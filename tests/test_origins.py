@@ -89,7 +89,7 @@ def test_it_survives_head_and_cat(tmp_path, capsys):
     piqe = Path(write(tmp_path / "piqe.csv", PIQE)).read_text()
     together.write_text("".join(lines) + piqe)
     message = refused(capsys, str(together), first)
-    assert "cat.csv: holds scores of ma_agiqa and piqe" in message
+    assert "cat.csv: has scores of ma_agiqa, but also scores of piqe" in message
 
 
 def test_a_file_that_is_cut_off_is_refused(tmp_path):
@@ -119,9 +119,9 @@ def test_parts_with_and_without_it_are_refused(tmp_path, capsys):
 
 
 def test_scores_of_two_metrics_are_refused(tmp_path, capsys):
-    a, b = write(tmp_path / "a.csv"), write(tmp_path / "b.jsonl", PIQE)
+    a, b = write(tmp_path / "{a}.csv"), write(tmp_path / "b.jsonl", PIQE)
     message = refused(capsys, a, b)
-    assert f"{a}: holds scores of ma_agiqa, but {b} of piqe" in message
+    assert f"{a}: has scores of ma_agiqa, but {b} has scores of piqe" in message
     assert "score both sides with one metric" in message
 
 
@@ -138,7 +138,9 @@ def test_a_folder_is_not_scored_in_vain(tmp_path, images, capsys, monkeypatch):
 
     monkeypatch.setattr(score_sets, "_scorer", None)
     other = write(tmp_path / "other.csv", OURS._replace(weights="000000000000"))
-    assert f"{other}: holds scores of ma_agiqa with the weights 0" in refused(capsys, str(images), other)
+    assert f"{other}: has scores of the weights 000000000000, but {images} has" in refused(
+        capsys, str(images), other
+    )
 
 
 def test_another_version_is_told(tmp_path, capsys):

@@ -75,20 +75,18 @@ def check_same(origins: Sequence[tuple[str, Origin]]) -> None:
     known = [(source, origin) for source, origin in origins if origin.metric]
     for source, origin in known:
         first, expected = known[0]
-        both = "{} and {}" if source == first else f"{{}}, but {source} of {{}}"
         if origin.metric != expected.metric:
-            raise InputError(
-                f"{first}: holds scores of {both.format(*map(printable, (expected.metric, origin.metric)))}, which do not "
-                "compare; score both sides with one metric"
-            )
-        if origin.weights != expected.weights:
-            weights = [
+            what, others = printable(expected.metric), printable(origin.metric)
+            cure = "score both sides with one metric"
+        elif origin.weights != expected.weights:
+            what, others = (
                 f"the weights {printable(each.weights) or '(none named)'}" for each in (expected, origin)
-            ]
-            raise InputError(
-                f"{first}: holds scores of {printable(expected.metric)} with {both.format(*weights)}, which do not "
-                "compare; score both sides with one version of pyiqa-ma-agiqa"
             )
+            cure = "score both sides with one version of pyiqa-ma-agiqa"
+        else:
+            continue
+        where = " also" if source == first else f" {source} has"
+        raise InputError(f"{first}: has scores of {what}, but{where} scores of {others}; {cure}")
 
 
 def lower_is_better(metric: str) -> bool | None:
