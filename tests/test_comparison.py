@@ -98,6 +98,16 @@ def test_grouped_values_have_the_interval_of_the_plain_bootstrap(shape):
     assert found[1:] == pytest.approx(tuple(plain_bootstrap(np.mean, values)), abs=0.25 * error)
 
 
+def test_what_varies_within_a_bin_counts():
+    """One image is so far off that nearly all others are in two bins."""
+    random = np.random.default_rng(9)
+    values = np.append(random.normal(3, 0.5, MILLION - 1), 503.0)
+    often = random.poisson(1, 20_000)  # how often that one is drawn
+    drawn = (often - 1) * 500 / MILLION + random.normal(0, 0.5e-3, len(often))
+    expected = values.mean() + np.quantile(drawn, comparison.INTERVAL)
+    assert mean(values)[1:] == pytest.approx(tuple(expected), abs=0.1e-3)
+
+
 @pytest.mark.parametrize("sizes", [(700, 800), (6, 1500)])
 def test_the_superiority_of_many_has_the_interval_of_the_plain_bootstrap(sizes):
     random = np.random.default_rng(6)
