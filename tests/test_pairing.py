@@ -101,12 +101,11 @@ def test_paths_of_windows(a):
 
 
 def test_bytes_that_are_not_utf_8_are_no_folders():
-    names = [b"caf\xe9.png", b"th\xe9.png"]
-    a, b = (
-        [escape(f"{folder}/{name.decode(errors='surrogateescape')}") for name in names] for folder in "xy"
-    )
+    names = [b"caf\xe9.png".decode(errors="surrogateescape"), b"th\xe9.png".decode(errors="surrogateescape")]
+    a = [escape(f"old/{name}") for name in names]
+    b = [escape(f"new/{folder}/{name}") for folder, name in zip("kl", names, strict=True)]
     found = match_names(a, b[::-1])
-    assert (found.pairs.tolist(), found.by) == ([[0, 1], [1, 0]], "path")
+    assert (found.pairs.tolist(), found.by) == ([[0, 1], [1, 0]], "file name")
 
 
 @given(st.permutations([f"{folder}/{number}.png" for folder in "ab" for number in range(4)]))
