@@ -163,7 +163,11 @@ def test_images_in_a_mended_tar_are_scored(here):
         (f"{HEADER}\na.png,1,,1,1,{HERE}\na.png,2,,1,1,{HERE}\n", [], "x.csv: has a.png twice"),
         # Rows of another metric, or of another version, would be mixed with new ones.
         (f"{HEADER}\na.png,1,,1,1,piqe,1,\n", [], "x.csv: has rows of the metric piqe, not entropy"),
-        (f"{HEADER}\na.png,1,,1,1,entropy,0.0.9,\n", [], "x.csv: has rows of the version 0.0.9, not pyiqa-ma"),
+        (
+            f"{HEADER}\na.png,1,,1,1,entropy,0.0.9,\n",
+            [],
+            "x.csv: has rows of the version 0.0.9, not pyiqa-ma",
+        ),
         ("", ["--restart"], "not allowed with"),
     ],
 )
