@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation
         The parts; the score is that of ``metric(img)``. The percentile is of the shipped weights.
 
     Raises:
-        InputError: what the metric would refuse, more than one image, or a metric without experts.
+        InputError: what the metric would refuse, more than one image, a metric without experts, or one
+            that gives no finite score.
         WeightsError: weights missing, out of reach or damaged.
 
     Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
@@ -76,6 +78,8 @@ def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation
     parts = (_created(metric) if isinstance(metric, str) else metric)(pixels, return_parts=True)
     parts = {part: value[0].detach().cpu() for part, value in parts.items()}
     score = parts["score"].item()
+    if not math.isfinite(score):
+        raise InputError(f"the score is {score}; check the weights of {name}")
     return Explanation(
         metric=name,
         score=score,

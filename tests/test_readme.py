@@ -14,7 +14,7 @@ from pyiqa_ma_agiqa.command.main import main
 from .conftest import ROOT
 
 TRANSCRIPTS = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-TIME = re.compile(r" in .* s \(.* images/s\)")
+TIME = re.compile(r" in .* s \(.* (images/s|an image)\)")
 VERSION = re.compile(r"(?<=iqa/)[^\s,]+")
 FIGURE = re.compile(r"-?\d+\.\d+")
 

@@ -6,13 +6,13 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs import CONFIGS
-from ..errors import InputError, PluginError, WeightsError
+from ..errors import InputError
 from .arguments import add_device, add_limits
 from .names import escape, printable
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..explanation import Explanation
+    from .scoring import Scorer
 
 DESCRIPTION = """\
 Say why images scored so. For each image NAME two files: NAME_explained.png and NAME_explained.html,
@@ -66,53 +67,69 @@ def run(options: argparse.Namespace) -> int:
     from .scoring import Job, Scorer, own_device
 
     limits = Limits(options.max_pixels, options.max_bytes)
-    metric = Scorer(Job(options.metric, own_device(options.device), 1, True, limits, 1)).metric
+    scorer = Scorer(Job(options.metric, own_device(options.device), 1, True, limits, 1))
     sources, failures = options.images, 0
     stems = output_stems(sources, options.out)
-    try:
+    with _writing(options.out):
         options.out.mkdir(parents=True, exist_ok=True)
-        with closing(decode_ahead(enumerate(map(Item, sources)), limits, 1)) as images:
-            for number, decoded in images:
-                result = decoded.error if decoded.pixels is None else _explained(decoded.pixels, metric)
-                if isinstance(result, str):
-                    print(
-                        f"error: {printable(sources[number])}: {printable(result)}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                    failures += 1
-                else:
-                    _write(result, sources[number], options.out / stems[number])
-    except OSError as error:
-        raise InputError(f"--out {options.out}: cannot be written ({error}); check the path") from None
+    with closing(decode_ahead(enumerate(map(Item, sources)), limits, 1)) as images:
+        for number, decoded in images:
+            result = decoded.error if decoded.pixels is None else _explained(decoded.pixels, scorer)
+            if isinstance(result, str):
+                print(
+                    f"error: {printable(sources[number])}: {printable(result)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                failures += 1
+                continue
+            target = options.out / stems[number]
+            with _writing(options.out):
+                _write(result, sources[number], target)
+            print(
+                f"{printable(sources[number])}: {_in_short(result)}; {printable(f'{target}.html')}",
+                flush=True,
+            )
     return 1 if failures else 0
 
 
-def _explained(pixels: torch.Tensor, metric: torch.nn.Module) -> Explanation | str:
-    """The explanation of an image, or why there is none."""
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error}); check the path") from None
+
+
+def _explained(pixels: torch.Tensor, scorer: Scorer) -> Explanation | str:
+    """The explanation of an image, or why there is none.
+
+    Raises:
+        PluginError: the metric cannot go on with any image.
+    """
     from ..explanation import explain
-    from .scoring import failure
+    from .failures import image_failure
 
     try:
-        return explain(pixels, metric)
-    except WeightsError:
-        raise  # not the fault of this image
-    except (PluginError, MemoryError, RuntimeError) as error:
-        return failure(error)["error"]
+        return explain(pixels, scorer.metric)
+    except Exception as error:
+        return image_failure(error, scorer.device)["error"]
+
+
+def _in_short(explanation: Explanation) -> str:
+    from ..explaining.wording import standing, sum_as_shown
+
+    place = standing(explanation)
+    return f"{sum_as_shown(explanation)[0]}{f', {place}' if place else ''}"
 
 
 def _write(explanation: Explanation, source: str, target: Path) -> None:
     from ..explaining.page import page
     from ..explaining.picture import save_picture
-    from ..explaining.wording import standing, sum_as_shown
 
     name = Path(source).name
-    html = target.with_name(f"{target.name}.html")
-    html.write_text(page(explanation, name), encoding="utf-8")
+    target.with_name(f"{target.name}.html").write_text(page(explanation, name), encoding="utf-8")
     save_picture(explanation, name, target.with_name(f"{target.name}.png"))
-    place = standing(explanation)
-    score = sum_as_shown(explanation)[0]
-    print(f"{printable(source)}: {score}{f', {place}' if place else ''}; {printable(str(html))}", flush=True)
 
 
 def output_stems(sources: Sequence[str], out: Path) -> list[str]:

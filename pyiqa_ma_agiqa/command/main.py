@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
 from ..errors import PluginError
+from .names import printable
+from .reason import reason
+from .streams import safe_streams
 
 COMMANDS = {
     "score": "score folders, globs, tables and tars of images",
@@ -20,14 +25,19 @@ COMMANDS = {
 OWN_PARSERS = {"weights": "pyiqa_ma_agiqa.weights", "train": "pyiqa_ma_agiqa.train"}
 """Commands that are modules with a `main` of their own, which takes the remaining arguments."""
 
-USAGE_ERROR = 2
+NOT_DONE = 2
 INTERRUPTED = 130
-EPILOG = """\
+DEBUG = "PYIQA_MA_AGIQA_DEBUG"
+"""Environment variable; if it is not empty, errors come with their traceback."""
+EPILOG = f"""\
 exit status:
   0    done
   1    done, but some images could not be scored, or a check failed
-  2    not done: wrong usage, or something is missing; the message says what
+  2    not done: wrong usage, or something is missing or has failed; the message says what
   130  interrupted; where a command can go on, the same command does
+Whoever reads the output may go away (| head): the work goes on all the same.
+
+{DEBUG}=1 in the environment shows where in the code an error arose.
 
 example:
   pyiqa-ma-agiqa score images/ --out scores.csv
@@ -42,16 +52,34 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the command's name; those of the process where there are none.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    with safe_streams() as out:
+        status = _status(words)
+        out.flush()
+        if out.problem and status != INTERRUPTED:
+            return _not_done(f"standard output cannot be written ({out.problem}); give it another place")
+        return status
+
+
+def _status(words: list[str]) -> int:
     try:
         if words and words[0] in OWN_PARSERS:
             run: Callable[[list[str]], int | None] = import_module(OWN_PARSERS[words[0]]).main
             return run(words[1:]) or 0
         return _run(words)
-    except PluginError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        if isinstance(error, PluginError):
+            return _not_done(str(error))
+        what = f"unforeseen {type(error).__name__} ({reason(error)})"
+        return _not_done(f"{what}; {DEBUG}=1 in the environment shows where it arose")
+
+
+def _not_done(message: str) -> int:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    return NOT_DONE
 
 
 def _run(words: list[str]) -> int:

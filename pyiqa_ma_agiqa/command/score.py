@@ -342,7 +342,7 @@ def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: fl
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
     from .names import printable
-    from .summary import NAMED, duration, summary
+    from .summary import NAMED, pace, summary
 
     lower_better = DEFAULT_CONFIGS[job.metric].get("lower_better", False)
     order = "WHERE score IS NOT NULL ORDER BY score {}, number LIMIT ?".format
@@ -356,8 +356,7 @@ def _report(options: argparse.Namespace, job: Job, journal: Journal, seconds: fl
         journal.failures(),
         journal.rows("WHERE error != '' ORDER BY number LIMIT ?", NAMED),
     )
-    rate = f"{scored} images in {duration(seconds)} ({scored / max(seconds, 1e-9):.1f} images/s)"
-    return f"{rate}, {job.metric}\n{text}\nwritten to {printable(str(options.out))}"
+    return f"{pace(scored, seconds)}, {job.metric}\n{text}\nwritten to {printable(str(options.out))}"
 
 
 def _say(text: str) -> None:

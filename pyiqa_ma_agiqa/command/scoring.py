@@ -18,10 +18,12 @@ import torch
 from ..arch import MAAGIQA
 from ..errors import InputError, PluginError
 from ..preprocessing import branch_view, encoder_view
+from ..published.arch import MAAGIQAOwl2
 from .columns import SHARES, Row, columns
 from .decoding import Decoded, Limits, decode_ahead
+from .failures import image_failure
 from .items import Item
-from .names import printable
+from .reason import reason
 
 GPU_BATCH = 16
 """Batch size "auto" on a GPU. On a CPU it is 1: larger ones were not faster."""
@@ -70,10 +72,10 @@ def own_device(name: str | None) -> str:
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--device {name}: {reason}; give one that this machine has") from None
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        what = reason(error).split(". ")[0]
+        raise InputError(f"--device {name}: {what}; give one that this machine has") from None
     return name
 
 
@@ -98,14 +100,15 @@ def check_metric(job: Job) -> None:
         raise InputError(f"--shares: {name} has no experts; give {' or '.join(CONFIGS)}, or leave it out")
 
 
-def failure(error: Exception) -> Row:
-    """What a row says of an image on which the metric failed."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return {"error": printable(f"the metric failed: {reason}")}
+def blank_row(shares: bool) -> Row:
+    """A row without its path, when nothing is known of the image yet."""
+    row: Row = dict.fromkeys(columns(shares)) | {"error": ""}
+    del row["path"]
+    return row
 
 
 class Scorer:
-    """A metric of pyiqa on its device.
+    """A metric of pyiqa on its device, with all its weights loaded.
 
     Args:
         job: what to score with.
@@ -122,10 +125,12 @@ class Scorer:
         self.shares = job.shares
         try:
             self.metric: Any = pyiqa.create_metric(job.metric, device=self.device)
+            if isinstance(self.metric.net, MAAGIQAOwl2):
+                self.metric.net.prepare()
         except PluginError:
             raise
         except Exception as error:  # missing downloads, missing packages, too little memory
-            raise InputError(f"--metric {job.metric}: cannot be made ({error})") from None
+            raise InputError(f"--metric {job.metric}: cannot be made ({reason(error)})") from error
         self.of_views = self.batch > 1 and isinstance(self.metric.net, MAAGIQA)
 
     def views(self, pixels: torch.Tensor) -> Views:
@@ -134,18 +139,23 @@ class Scorer:
         return (encoder_view(pixels), branch_view(pixels)) if self.of_views else (pixels,)
 
     def score(self, batch: Sequence[Views]) -> list[Row]:
-        """Score views of equal sizes; a row of numbers, or of an error, for each image."""
+        """Score views of equal sizes; a row of numbers, or of an error, for each image.
+
+        Raises:
+            PluginError: the metric cannot go on with any image.
+        """
         try:
-            parts = self._parts([torch.cat(views) for views in zip(*batch, strict=True)])
-            values = [parts["score"].reshape(len(batch), -1)[:, :1]]
-            values += [parts["shares"], parts["gate"]] if self.shares else []
-            table = torch.cat([value.double().cpu() for value in values], dim=1).tolist()
-        except getattr(torch, "AcceleratorError", ()):
-            raise  # the GPU is of no use from now on: not the fault of these images
+            return self._rows(batch)
         except Exception as error:
-            if len(batch) > 1:
-                return [row for views in batch for row in self.score([views])]
-            return [failure(error)]
+            row = image_failure(error, self.device)
+        # Not while the error is handled, which keeps what the failed batch has allocated.
+        return [row] if len(batch) == 1 else [row for views in batch for row in self.score([views])]
+
+    def _rows(self, batch: Sequence[Views]) -> list[Row]:
+        parts = self._parts([torch.cat(views) for views in zip(*batch, strict=True)])
+        values = [parts["score"].reshape(len(batch), -1)[:, :1]]
+        values += [parts["shares"], parts["gate"]] if self.shares else []
+        table = torch.cat([value.double().cpu() for value in values], dim=1).tolist()
         names = ["score", *(SHARES if self.shares else ())]
         return [self._row(dict(zip(names, values, strict=True))) for values in table]
 
@@ -175,13 +185,16 @@ class Batches:
 
     def __init__(self, scorer: Scorer, job: Job) -> None:
         self.scorer = scorer
-        self.blank: Row = dict.fromkeys(columns(job.shares)) | {"error": ""}
-        del self.blank["path"]
+        self.blank = blank_row(job.shares)
         self.most_pixels = job.limits.max_pixels
         self.waiting: dict[tuple[torch.Size, ...], list[tuple[int, Row, Views]]] = {}
 
     def add(self, number: int, decoded: Decoded) -> Iterator[tuple[int, Row]]:
-        """Take an image in; yields the rows that are complete with it."""
+        """Take an image in; yields the rows that are complete with it.
+
+        Raises:
+            PluginError: the metric cannot go on with any image.
+        """
         row = self.blank | {
             "width": decoded.width,
             "height": decoded.height,
@@ -190,10 +203,12 @@ class Batches:
         if decoded.pixels is None:
             yield number, row
             return
-        try:
-            views = self.scorer.views(decoded.pixels)
-        except RuntimeError as error:
-            yield number, row | failure(error)
+        views, failed = self._views(decoded.pixels)
+        if failed and self.waiting:  # those that wait may hold the memory that it lacks
+            yield from self.rest()
+            views, failed = self._views(decoded.pixels)
+        if failed:
+            yield number, row | failed
             return
         sizes = tuple(view.shape for view in views)
         self.waiting.setdefault(sizes, []).append((number, row, views))
@@ -206,6 +221,13 @@ class Batches:
         """The rows of the images that still wait."""
         while self.waiting:
             yield from self._score(next(iter(self.waiting)))
+
+    def _views(self, pixels: torch.Tensor) -> tuple[Views, Row]:
+        """The views of an image, or what its row says instead."""
+        try:
+            return self.scorer.views(pixels), {}
+        except Exception as error:
+            return (), image_failure(error, self.scorer.device)
 
     def _too_many(self) -> bool:
         images = sum(map(len, self.waiting.values()))

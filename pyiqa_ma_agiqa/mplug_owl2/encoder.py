@@ -39,7 +39,7 @@ pyiqa's Q-Align quantises them with the rest.
 class Owl2Encoder:
     """mPLUG-Owl2 that reads an image with MA-AGIQA's two prompts.
 
-    Nothing is read from the folder before the first image comes.
+    Nothing is read from the folder before the first image comes, or `prepare` is called.
 
     Args:
         source: folder with `config.json`, weights, `tokenizer.model` and `preprocessor_config.json`.
@@ -102,6 +102,15 @@ class Owl2Encoder:
                 for chunk in pixels.split(CHUNK)
             ]
         return torch.cat(chunks)
+
+    def prepare(self, device: torch.device) -> None:
+        """Read the model now, for images on this device.
+
+        Raises:
+            WeightsError: a file of the folder is missing, unreadable or does not fit.
+        """
+        self.device = device
+        self._ready()
 
     @cached_property
     def processor(self) -> ProcessorSettings:

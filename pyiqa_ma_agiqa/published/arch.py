@@ -114,6 +114,18 @@ class MAAGIQAOwl2(QualityBranch):
         """
         load_checkpoint(self, Path(path))
 
+    def prepare(self) -> None:
+        """Read the large model now, for the device of the other weights, not when the first image comes.
+
+        Does nothing without one, or with a semantic cache, which may have all that is asked.
+
+        Raises:
+            WeightsError: a file of it is missing, unreadable or does not fit.
+        """
+        prepare = getattr(self.semantic_encoder, "prepare", None)
+        if prepare:
+            prepare(self.output_fc.weight.device)
+
     def forward(
         self, x: torch.Tensor, semantic: torch.Tensor | None = None, return_parts: bool = False
     ) -> torch.Tensor | dict[str, torch.Tensor]:
