@@ -199,6 +199,7 @@ def test_streams_are_given_back(capsys):
 def test_a_process_whose_output_is_cut_off(tmp_path):
     """As with `| head -1`, in a terminal of ASCII: no error at the end of the interpreter either."""
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONPATH": str(ROOT)}
+    environ.pop("PYTHONUNBUFFERED", None)  # what is printed is written at the very end
     process = subprocess.Popen(
         [sys.executable, "-m", "pyiqa_ma_agiqa.command", "--help"],
         stdout=pipe_nobody_reads(),
