@@ -57,6 +57,7 @@ class MAAGIQA(nn.Module):
     ) -> None:
         super().__init__()
         self.check_input_range = True
+        self.has_shipped_weights = pretrained and not pretrained_model_path
         path = (
             Path(pretrained_model_path)
             if pretrained_model_path
@@ -89,6 +90,7 @@ class MAAGIQA(nn.Module):
             WeightsError: no such file, not safetensors, or not of this architecture.
         """
         load_weights(self, Path(path))
+        self.has_shipped_weights = False
 
     def backbone_passes(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The forward passes of both backbones and nothing else; (N, 3, H, W) in [0, 1]."""

@@ -1,4 +1,4 @@
-"""Where a score of ma_agiqa stands among its predictions for AGIQA-3K."""
+"""What is typical of ma_agiqa: its predictions for AGIQA-3K, which a score or a share is held against."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
+
+from .experts import EXPERTS
 
 TABLE = Path(__file__).resolve().parent / "reference_scores.json"
 """Written by `benchmarks/reference_scores.py`."""
@@ -17,20 +20,46 @@ PERCENTS = np.arange(101)
 
 
 class ReferenceScores(NamedTuple):
-    """Quantiles (101,) of predictions, at 0, 1, ..., 100 %, and the images they are of."""
+    """Predictions of the shipped weights.
+
+    Attributes:
+        quantiles: (101,) of the scores, at 0, 1, ..., 100 %.
+        shares: mean share of each expert.
+        images: how many the predictions are of.
+        dataset: the images they are of.
+    """
 
     quantiles: np.ndarray
+    shares: dict[str, float]
     images: int
     dataset: str
+
+    @property
+    def typical(self) -> float:
+        """The mean score, which is the sum of the mean shares."""
+        return sum(self.shares.values())
 
 
 @functools.cache
 def reference_scores() -> ReferenceScores:
     """The predictions of the shipped weights for the official test part of AGIQA-3K."""
     table = json.loads(TABLE.read_text(encoding="utf-8"))
-    return ReferenceScores(np.array(table["scores"]), table["images"], table["of"])
+    shares = {name: table["shares"][name] for name in EXPERTS}
+    return ReferenceScores(np.array(table["scores"]), shares, table["images"], table["of"])
+
+
+def has_reference(metric: nn.Module) -> bool:
+    """Whether the reference predictions are this metric's own: those of ma_agiqa with the shipped weights."""
+    net = getattr(metric, "net", metric)
+    return bool(getattr(getattr(net, "_orig_mod", net), "has_shipped_weights", False))
 
 
 def percentile(score: float) -> float:
     """Percentage, 0 to 100, of the reference predictions that lie below a score."""
     return float(np.interp(score, reference_scores().quantiles, PERCENTS))
+
+
+def differences(shares: dict[str, float]) -> dict[str, float]:
+    """What each share has more, or less, than the mean share of its expert in the reference predictions."""
+    typical = reference_scores().shares
+    return {name: share - typical[name] for name, share in shares.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +28,7 @@ from pyiqa_ma_agiqa.experts import EXPERTS
 from pyiqa_ma_agiqa.explaining.overlay import colour_limit, map_over_image
 from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.picture import save_picture
-from pyiqa_ma_agiqa.explaining.wording import MINUS, map_in_words, spread, standing, sum_as_shown
+from pyiqa_ma_agiqa.explaining.wording import MINUS, map_in_words, parts_of, spread, standing, sum_as_shown
 from pyiqa_ma_agiqa.explanation import Explanation, explain
 from pyiqa_ma_agiqa.reference_scores import TABLE, percentile, reference_scores
 
@@ -44,12 +45,21 @@ def metric():
     return pyiqa.create_metric("ma_agiqa", device="cpu")
 
 
-def explanation(shares=(0.8, 0.9, -0.2), quality_map=((-0.6, 0.2),), side=64, place=40.0) -> Explanation:
+TYPICAL = (0.85, 0.83, 0.77)
+
+
+def explanation(
+    shares=(0.8, 0.9, -0.2), quality_map=((-0.6, 0.2),), side=64, place=40.0, typical=TYPICAL
+) -> Explanation:
+    """One with a reference, unless `place` is None."""
+    parts = np.subtract(shares, typical).tolist()
     return Explanation(
         metric="ma_agiqa" if place is not None else "ma_agiqa_owl2",
         score=float(np.float32(sum(shares))),
         percentile=place,
+        typical=sum(typical) if place is not None else None,
         shares=dict(zip(EXPERTS, shares, strict=True)),
+        differences=dict(zip(EXPERTS, parts, strict=True)) if place is not None else None,
         gate=dict.fromkeys(EXPERTS, 1.0),
         quality_map=np.array(quality_map, np.float32),
         image=np.full((side, side, 3), 128, np.uint8),
@@ -73,6 +83,13 @@ def test_an_explanation_is_what_the_metric_says(metric):
         assert sum(explained.shares.values()) == pytest.approx(explained.score, abs=1e-5)
         assert explained.quality_map.mean() == pytest.approx(explained.shares["quality"], abs=1e-5)
         assert explained.percentile == percentile(explained.score)
+        assert explained.typical == reference_scores().typical
+        for name, share in explained.shares.items():
+            assert explained.differences[name] == share - reference_scores().shares[name]
+        made_of = explained.typical + sum(explained.differences.values())
+        assert made_of == pytest.approx(explained.score, abs=1e-5)
+        assert explained.difference_map.dtype == np.float32
+        assert explained.difference_map.mean() == pytest.approx(explained.differences["quality"], abs=1e-5)
 
 
 def test_every_kind_of_image_gives_the_same(metric):
@@ -121,11 +138,23 @@ def test_the_published_system_is_explained_without_a_percentile(monkeypatch):
     published.net.semantic_encoder = lambda pixels: random_semantic(len(pixels))
     explained = explain(EXAMPLES[0], published)
     assert explained.score == published(str(EXAMPLES[0])).item()
-    assert explained.percentile is None
+    assert explained.percentile is explained.typical is explained.differences is None
+    assert explained.difference_map is None
     assert explained.quality_map.shape == (28, 28)
     text = Text(page(explained, "landscape.png")).text
-    assert "There is no percentile: ma_agiqa_owl2 has not been run" in text
-    assert "percentile is among" not in text
+    assert "There is no percentile: these weights of ma_agiqa_owl2 have not been run" in text
+    assert "No typical shares of ma_agiqa_owl2 are known" in text
+    assert "Percentile and typical" not in text
+
+
+def test_other_weights_have_no_reference(tmp_path, metric):
+    from pyiqa_ma_agiqa.shipped import shipped_weights
+
+    copy = shutil.copy(shipped_weights(), tmp_path / "mine.safetensors")
+    tuned = pyiqa.create_metric("ma_agiqa", pretrained_model_path=copy, device="cpu")
+    explained = explain(EXAMPLES[1], tuned)
+    assert explained.score == explain(EXAMPLES[1], metric).score
+    assert explained.percentile is explained.typical is explained.differences is None
 
 
 # The reference scores
@@ -144,16 +173,22 @@ def test_the_percentile_is_that_of_the_predictions(predictions):
     assert reference_scores().images == len(predictions)
 
 
+PREDICTIONS = ROOT / "benchmarks/results/reference_predictions.parquet"
+
+
 def test_the_shipped_table_is_what_its_script_writes():
-    results = ROOT / "benchmarks/results/accuracy_official"
-    assert json.loads(TABLE.read_text()) == script("reference_scores").reference(results)
+    assert json.loads(TABLE.read_text()) == script("reference_scores").reference(PREDICTIONS)
+
+
+def test_typical_shares_sum_to_the_mean_score(predictions):
+    assert reference_scores().typical == pytest.approx(predictions.mean(), abs=1e-4)
 
 
 def test_predictions_of_other_weights_are_refused(tmp_path):
-    entry = {"version": "pyiqa-ma-agiqa 0.1.0, weights 000000000000"}
-    (tmp_path / "result.json").write_text(json.dumps({"metrics": {"ma_agiqa": entry}}))
+    rows = pd.read_parquet(PREDICTIONS).assign(weights="000000000000")
+    rows.to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InputError, match="not by weights"):
-        script("reference_scores").reference(tmp_path)
+        script("reference_scores").reference(tmp_path / "other.parquet")
 
 
 def test_the_columns_hold_all_predictions(predictions):
@@ -166,25 +201,52 @@ def test_the_columns_hold_all_predictions(predictions):
 # In words
 
 
-@given(st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3))
-def test_the_shares_shown_sum_to_the_score_shown(shares):
-    score, texts = sum_as_shown(explanation(shares))
-    plain = [Decimal(text.replace(MINUS, "-")) for text in (*texts.values(), score)]
-    assert sum(plain[:-1]) == plain[-1]
-    for shown, exact in zip(plain, (*shares, sum(shares)), strict=True):
-        assert abs(float(shown) - exact) < 0.0101
-    for text in texts.values():
-        assert text == "0.00" or text[0] in "+" + MINUS
+def plain(text):
+    return Decimal(text.replace(MINUS, "-"))
+
+
+THREE = st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3)
+
+
+@given(THREE, THREE)
+def test_what_is_shown_sums_to_the_score_shown(shares, typical):
+    for explained in (explanation(shares, typical=typical), explanation(shares, place=None)):
+        score, base, texts = sum_as_shown(explained)
+        assert (base is None) == (explained.typical is None)
+        assert plain(base or "0") + sum(map(plain, texts.values())) == plain(score)
+        for text, exact in zip(texts.values(), parts_of(explained).values(), strict=True):
+            assert abs(float(plain(text)) - exact) < 0.0101
+            assert text == "0.00" or text[0] in "+" + MINUS
+        assert abs(float(plain(score)) - sum(shares)) < 0.0101
 
 
 def test_shares_are_rounded_so_that_they_add_up():
     # Rounded one by one they would be 0.33, 0.33 and 0.33.
-    assert sum_as_shown(explanation((0.334, 0.333, 0.333))) == (
+    assert sum_as_shown(explanation((0.334, 0.333, 0.333), place=None)) == (
         "1.00",
+        None,
         {"semantic content": "+0.34", "coherence": "+0.33", "quality": "+0.33"},
     )
-    score, texts = sum_as_shown(explanation((-0.001, 0.5, -1.25)))
-    assert (score, list(texts.values())) == (f"{MINUS}0.75", ["0.00", "+0.50", f"{MINUS}1.25"])
+    score, typical, texts = sum_as_shown(explanation((-0.001, 0.5, -1.25), typical=(0.5, 0.5, 0.5)))
+    assert (score, typical, list(texts.values())) == (
+        f"{MINUS}0.75",
+        "1.50",
+        [f"{MINUS}0.50", "0.00", f"{MINUS}1.75"],
+    )
+
+
+def test_a_poor_image_is_not_flattered():
+    """Every share of an image at a low percentile is positive; what is shown says that all are low."""
+    poor = explanation((0.75, 0.82, -0.8))
+    assert set("".join(sum_as_shown(poor).parts.values())) & set("+" + MINUS) == {MINUS}
+    html = page(poor, "a.png")
+    assert html.count('class="filled less"') == 3 and 'class="filled more"' not in html
+
+
+def test_shares_without_reference_have_no_colour_of_praise():
+    html = page(explanation(place=None), "a.png")
+    assert html.count('class="filled raw"') == 3
+    assert 'class="filled more"' not in html and 'class="filled less"' not in html
 
 
 @pytest.mark.parametrize(
@@ -214,7 +276,7 @@ def test_the_map_in_words():
 
 
 def test_the_map_lies_over_its_patches():
-    laid = map_over_image(explanation(quality_map=((-1, 0), (0, 1))), (32, 640))
+    laid = map_over_image(explanation(quality_map=((-1, 0), (0, 1)), place=None), (32, 640))
     assert laid.size == (64, 64)
     pixels = np.asarray(laid).astype(int)
     orange, grey, blue = pixels[5, 5], pixels[5, 60], pixels[60, 60]
@@ -285,8 +347,12 @@ def test_the_page_shows_a_hostile_name_as_text():
 
 def test_the_page_has_the_figures():
     text = Text(page(explanation(), "a.png")).text
-    for figure in ("1.50", "+0.80", "+0.90", f"{MINUS}0.20", "percentile 40 among", "no diagnosis"):
+    differences = (f"{MINUS}0.05", "+0.07", f"{MINUS}0.97")
+    for figure in ("1.50", "2.45", *differences, "percentile 40 among", "no diagnosis"):
         assert figure in text
+    raw = Text(page(explanation(place=None), "a.png")).text
+    for figure in ("1.50", "+0.80", "+0.90", f"{MINUS}0.20", "no praise"):
+        assert figure in raw
 
 
 @given(st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3))
@@ -294,10 +360,10 @@ def test_bars_stay_within_their_track(shares):
     from pyiqa_ma_agiqa.explaining.page import _bars
 
     explained = explanation(shares)
-    for bar in _bars(explained, sum_as_shown(explained)[1]):
+    for bar in _bars(explained, sum_as_shown(explained).parts):
         assert bar["start"] >= -0.02 and bar["start"] + bar["length"] <= 100.02
         assert bar["low"] - 1e-4 <= bar["value"] <= bar["high"] + 1e-4
-        edge = bar["start"] + bar["length"] if bar["takes"] else bar["start"]
+        edge = bar["start"] + bar["length"] if bar["kind"] == "less" else bar["start"]
         assert abs(edge - bar["zero"]) < 0.02
 
 

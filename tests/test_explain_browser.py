@@ -34,6 +34,7 @@ NAMES = {
     "published": "published.png",
 }
 WIDTHS = (320, 360, 1280)
+DIFFERENCES = (-0.05, 0.07, -0.97)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +68,15 @@ def pages(tmp_path_factory):
     files = {}
     for kind, name in NAMES.items():
         image = picture(1500, 120) if kind == "tall" else picture(256, 320)
-        shares = (152.25, 90.5, -240.0) if kind == "published" else (0.8, 0.9, -0.2)
+        published = kind == "published"
+        shares = (152.25, 90.5, -240.0) if published else (0.8, 0.9, -0.2)
         explanation = Explanation(
-            metric="ma_agiqa_owl2" if kind == "published" else "ma_agiqa",
+            metric="ma_agiqa_owl2" if published else "ma_agiqa",
             score=sum(shares),
-            percentile=None if kind == "published" else 20.4,
+            percentile=None if published else 20.4,
+            typical=None if published else 2.45,
             shares=dict(zip(EXPERTS, shares, strict=True)),
+            differences=None if published else dict(zip(EXPERTS, DIFFERENCES, strict=True)),
             gate=dict.fromkeys(EXPERTS, 1.0),
             quality_map=np.linspace(-1.3, 0.9, 80, dtype=np.float32).reshape(8, 10),
             image=image,
@@ -178,9 +182,9 @@ def test_what_a_screen_reader_is_told(browser, pages):
         (1, "landscape.png"),
         (2, "Score"),
         (2, "What the score is made of"),
-        (2, "The image and the share of quality by patch"),
+        (2, "The image and its quality by patch"),
         (2, "How to read this"),
-        (3, "What the shares mean"),
+        (3, "What the figures mean"),
         (3, "What they do not mean"),
     ]
     regions = [name for role, name, _ in nodes if role == "region"]
@@ -191,20 +195,24 @@ def test_what_a_screen_reader_is_told(browser, pages):
     assert "They are no diagnosis" in text
 
     assert [name for role, name, _ in nodes if role == "table"] == [
-        "Share of each expert; the shares sum to the score"
+        "What each expert gives this image more or less than it gives a typical one; with the typical score "
+        "they sum to the score"
     ]
-    assert [name for role, name, _ in nodes if role == "columnheader"] == ["Expert", "Share", "Bar"]
-    assert [name for role, name, _ in nodes if role == "rowheader"] == [*EXPERTS, "score"]
+    assert [name for role, name, _ in nodes if role == "columnheader"] == ["Expert", "Difference", "Bar"]
+    assert [name for role, name, _ in nodes if role == "rowheader"] == ["a typical score", *EXPERTS, "score"]
+    words = ["0.05 less than typical", "0.07 more than typical", "0.97 less than typical"]
+    figures = [f"{MINUS}0.05", "+0.07", f"{MINUS}0.97"]
+    between = [cell for pair in zip(figures, words, strict=True) for cell in pair]
     cells = [name for role, name, _ in nodes if role == "cell"]
-    figures = ["+0.80", "adds 0.80", "+0.90", "adds 0.90", f"{MINUS}0.20", "takes away 0.20", "1.50", ""]
-    assert cells == figures
+    assert cells == ["2.45", "", *between, "1.50", ""]
 
     bars = [(name, properties["valuetext"]) for role, name, properties in nodes if role == "meter"]
-    assert bars == list(zip(EXPERTS, ["adds 0.80", "adds 0.90", "takes away 0.20"], strict=True))
+    assert bars == list(zip(EXPERTS, words, strict=True))
 
     images = [name for role, name, _ in nodes if role == "image"]
     assert images[0] == "The scored image, landscape.png"
-    assert images[1].startswith("Share of quality by patch, 10 by 8 patches over the image in grey: from")
+    what = "Quality by patch, against a typical share, 10 by 8 patches over the image in grey: from"
+    assert images[1].startswith(what)
     assert len(images) == 2
 
 
@@ -237,7 +245,7 @@ CONTRAST = """
         contrast(parse(getComputedStyle(element).backgroundColor), behind(element.parentElement)),
         element.className
     ])
-    const line = document.querySelector(".scale line")
+    const line = document.querySelector(".scale line:not(.typical)")
     graphics.push([contrast(parse(getComputedStyle(line).stroke), behind(document.body)), "line"])
     return [text, graphics]
 """
@@ -253,7 +261,7 @@ def test_contrast(browser, pages, scheme):
     assert [words for contrast, words in graphics if contrast < 3] == []
 
 
-def test_bars_are_as_long_as_their_shares(browser, pages):
+def test_bars_are_as_long_as_their_figures(browser, pages):
     show(browser, pages["plain"])
     measured = browser.execute_script("""
         return [...document.querySelectorAll(".track")].map(track => {
@@ -262,10 +270,10 @@ def test_bars_are_as_long_as_their_shares(browser, pages):
             return [zero.left, bar.left, bar.right, track.getBoundingClientRect().width]
         })
     """)
-    unit = measured[0][3] / 3  # the track goes from -1 to 2
-    for (zero, left, right, _), share in zip(measured, (0.8, 0.9, -0.2), strict=True):
-        assert right - left == pytest.approx(abs(share) * unit, abs=1.5)
-        assert (left if share > 0 else right) == pytest.approx(zero, abs=1.5)
+    unit = measured[0][3] / 3  # the track goes from -1.5 to 1.5
+    for (zero, left, right, _), difference in zip(measured, DIFFERENCES, strict=True):
+        assert right - left == pytest.approx(abs(difference) * unit, abs=1.5)
+        assert (left if difference > 0 else right) == pytest.approx(zero, abs=1.5)
 
 
 def test_the_line_stands_at_the_score(browser, pages):
@@ -275,7 +283,7 @@ def test_the_line_stands_at_the_score(browser, pages):
             const box = element.getBoundingClientRect()
             return (box.left + box.right) / 2
         }
-        return [middle(document.querySelector(".scale line")),
+        return [middle(document.querySelector(".scale line:not(.typical)")),
                 [...document.querySelectorAll(".ticks span")].map(middle)]
     """)
     assert line == pytest.approx((ticks[1] + ticks[2]) / 2, abs=1.5)

@@ -15,14 +15,25 @@ from .. import __version__
 from ..command.names import printable
 from ..explanation import Explanation
 from ..reference_scores import reference_scores
-from .overlay import ADDS, NEUTRAL, TAKES, colour_limit, map_over_image
-from .wording import COLUMN_WIDTH, MINUS, SCALE, map_in_words, signed, spread, standing, sum_as_shown
+from .overlay import LESS, MORE, NEUTRAL, RAW, colour_limit, map_over_image
+from .wording import (
+    COLUMN_WIDTH,
+    MINUS,
+    SCALE,
+    map_in_words,
+    map_of,
+    parts_of,
+    signed,
+    spread,
+    standing,
+    sum_as_shown,
+)
 
 LARGEST_SIDE = 1024
 """Larger images are shown smaller, which the page says."""
 MAP_SIDES = (448, 640)
-BAR_ENDS = (-1.0, 2.0)
-"""Where the bars end at the nearest, so that those of most pages have one scale."""
+BAR_END = 1.5
+"""Where the bars end at the nearest, on both sides of 0, so that those of most pages have one scale."""
 
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -40,21 +51,23 @@ def page(explanation: Explanation, name: str) -> str:
         explanation: of an image.
         name: what to call the image; shown as it is, whatever it holds.
     """
-    score, shares = sum_as_shown(explanation)
+    score, typical, parts = sum_as_shown(explanation)
     whole = Image.fromarray(explanation.image)
     shown = whole.copy()
     shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
     laid = map_over_image(explanation, MAP_SIDES)
-    limit = colour_limit(explanation.quality_map)
+    shown_map = map_of(explanation)
+    limit = colour_limit(shown_map)
     return _templates.get_template("page.html").render(
         name=printable(name),
         metric=explanation.metric,
         version=__version__,
         score=score,
         standing=standing(explanation),
-        reference=reference_scores() if explanation.percentile is not None else None,
+        reference=reference_scores() if explanation.typical is not None else None,
+        typical=typical,
         scale=_scale(explanation),
-        shares=_bars(explanation, shares),
+        parts=_bars(explanation, parts),
         width=whole.width,
         height=whole.height,
         shown=shown,
@@ -62,11 +75,11 @@ def page(explanation: Explanation, name: str) -> str:
         picture=_data_uri(shown, "PNG"),
         laid=laid,
         map=_data_uri(laid, "JPEG", quality=90, subsampling=0),
-        map_rows=explanation.quality_map.shape[0],
-        map_columns=explanation.quality_map.shape[1],
-        map_words=map_in_words(explanation.quality_map),
+        map_rows=shown_map.shape[0],
+        map_columns=shown_map.shape[1],
+        map_words=map_in_words(shown_map),
         map_ends=(signed(-limit), signed(limit)),
-        colours={"takes": TAKES, "neutral": NEUTRAL, "adds": ADDS},
+        colours={"less": LESS, "neutral": NEUTRAL, "more": MORE, "raw": RAW},
     )
 
 
@@ -94,21 +107,27 @@ def _scale(explanation: Explanation) -> dict[str, Any]:
             if height > 0
         ]
     place = min(max(explanation.score, low), high)
+    typical = explanation.typical
     return {
         "place": round(100 * (place - low) / (high - low), 2),
+        "typical": None if typical is None else round(100 * (typical - low) / (high - low), 2),
         "columns": columns,
         "ticks": [{"text": tick, "x": 100 * (tick - low) / (high - low)} for tick in range(low, high + 1)],
     }
 
 
 def _bars(explanation: Explanation, texts: dict[str, str]) -> list[dict[str, Any]]:
-    """For each expert: name, share as shown, and its bar, in per cent of the width, with 0 in one line."""
-    values = explanation.shares
-    low, high = min(BAR_ENDS[0], *values.values()), max(BAR_ENDS[1], *values.values())
+    """For each expert: name, figure as shown, and its bar, in per cent of the width, with 0 in one line."""
+    values = parts_of(explanation)
+    typical = explanation.typical is not None
+    more, less = ("more", "less") if typical else ("adds", "takes away")
+    low, high = min(-BAR_END, *values.values()), max(BAR_END, *values.values())
     zero = -100 * low / (high - low)
     bars = []
     for name, value in values.items():
         length = 100 * abs(value) / (high - low)
+        figure = texts[name].lstrip("+" + MINUS)
+        word = less if value < 0 else more
         bars.append(
             {
                 "name": name,
@@ -116,8 +135,8 @@ def _bars(explanation: Explanation, texts: dict[str, str]) -> list[dict[str, Any
                 "value": round(value, 4),
                 "low": round(low, 4),
                 "high": round(high, 4),
-                "words": f"{'takes away' if value < 0 else 'adds'} {texts[name].lstrip('+' + MINUS)}",
-                "takes": value < 0,
+                "words": f"{figure} {word} than typical" if typical else f"{word} {figure}",
+                "kind": "raw" if not typical else "less" if value < 0 else "more",
                 "zero": round(zero, 2),
                 "start": round(zero - length if value < 0 else zero, 2),
                 "length": round(length, 2),

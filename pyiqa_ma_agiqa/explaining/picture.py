@@ -14,8 +14,8 @@ from PIL import Image
 
 from ..command.names import printable
 from ..explanation import Explanation
-from .overlay import ADDS, COLOURS, TAKES, colour_limit, map_over_image
-from .wording import COLUMN_WIDTH, SCALE, spread, standing, sum_as_shown
+from .overlay import COLOURS, LESS, MORE, RAW, colour_limit, map_over_image
+from .wording import COLUMN_WIDTH, SCALE, map_of, parts_of, spread, standing, sum_as_shown
 
 SIDES = (448, 1024)
 LONGEST_NAME = 60
@@ -55,20 +55,24 @@ def _images(explanation: Explanation, plain: Axes, laid: Axes) -> None:
     plain.imshow(np.asarray(image))
     plain.set_title("the image as it was scored", fontsize="medium")
     laid.imshow(np.asarray(map_over_image(explanation, SIDES)))
-    laid.set_title("share of quality by patch", fontsize="medium")
+    referred = explanation.typical is not None
+    title = "quality by patch, against a typical share" if referred else "share of quality by patch"
+    laid.set_title(title, fontsize="medium")
     for axes in (plain, laid):
         axes.set_axis_off()
-    limit = colour_limit(explanation.quality_map)
+    limit = colour_limit(map_of(explanation))
     colours = ScalarMappable(Normalize(-limit, limit), COLOURS)
     assert laid.figure is not None
     laid.figure.colorbar(colours, ax=laid, shrink=0.9)
 
 
 def _scale(explanation: Explanation, axes: Axes) -> None:
-    score, _ = sum_as_shown(explanation)
+    score = sum_as_shown(explanation).score
     if explanation.percentile is not None:
         edges, heights = spread()
         axes.bar(edges[:-1], heights, COLUMN_WIDTH * np.diff(edges), align="edge", color="0.78")
+    if explanation.typical is not None:
+        axes.axvline(explanation.typical, color="0.4", linewidth=1.5, linestyle=(0, (3, 2)))
     axes.axvline(float(np.clip(explanation.score, *SCALE)), color="black", linewidth=2)
     axes.set_xlim(*SCALE)
     axes.set_yticks([])
@@ -80,9 +84,10 @@ def _scale(explanation: Explanation, axes: Axes) -> None:
 
 
 def _bars(explanation: Explanation, axes: Axes) -> None:
-    score, texts = sum_as_shown(explanation)
-    values = np.array(list(explanation.shares.values()))
-    drawn = axes.barh(list(texts), values, color=[TAKES if value < 0 else ADDS for value in values])
+    score, typical, texts = sum_as_shown(explanation)
+    values = np.array(list(parts_of(explanation).values()))
+    colours = [RAW if typical is None else LESS if value < 0 else MORE for value in values]
+    drawn = axes.barh(list(texts), values, color=colours)
     axes.bar_label(drawn, list(texts.values()), padding=3)
     axes.axvline(0, color="0.3", linewidth=1)
     room = 0.25 * max(float(np.ptp(np.append(values, 0))), 0.1)
@@ -90,4 +95,8 @@ def _bars(explanation: Explanation, axes: Axes) -> None:
     axes.invert_yaxis()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_title(f"shares of the experts, sum {score}", fontsize="medium")
+    if typical is None:
+        title = f"shares of the experts, sum {score}\n(no typical shares are known to hold them against)"
+    else:
+        title = f"against typical shares: {typical} and these make {score}"
+    axes.set_title(title, fontsize="medium")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,19 +29,47 @@ def _signed(hundredths: int) -> str:
     return f"{sign}{abs(hundredths) / 100:.2f}"
 
 
-def sum_as_shown(explanation: Explanation) -> tuple[str, dict[str, str]]:
-    """Score and shares with two decimals, rounded so that the shares shown sum to the score shown.
+class Sum(NamedTuple):
+    """A score and what it is the sum of, as text with two decimals; `typical` is None without reference."""
 
-    The score is rounded as usual. Shares are rounded down, and those with the largest remainders up,
-    as many as the sum asks for; none is off by a whole unit of the last digit.
+    score: str
+    typical: str | None
+    parts: dict[str, str]
+
+
+def parts_of(explanation: Explanation) -> dict[str, float]:
+    """What is shown of each expert: its difference from the typical share, or its share without reference."""
+    return explanation.shares if explanation.differences is None else explanation.differences
+
+
+def map_of(explanation: Explanation) -> np.ndarray:
+    """What is shown by patch: as for the experts."""
+    difference = explanation.difference_map
+    return explanation.quality_map if difference is None else difference
+
+
+def sum_as_shown(explanation: Explanation) -> Sum:
+    """Score and parts with two decimals, rounded so that what is shown sums to the score shown.
+
+    Score and typical score are rounded as usual. Parts are rounded down, and those with the largest
+    remainders up, as many as the sum asks for; none is off by a whole unit of the last digit.
     """
+    parts = parts_of(explanation)
     total = round(100 * explanation.score)
-    units = {name: math.floor(100 * share) for name, share in explanation.shares.items()}
-    by_remainder = sorted(units, key=lambda name: units[name] - 100 * explanation.shares[name])
-    for name in by_remainder[: total - sum(units.values())]:
+    typical = round(100 * (explanation.typical or 0))
+    units = {name: math.floor(100 * part) for name, part in parts.items()}
+    by_remainder = sorted(units, key=lambda name: units[name] - 100 * parts[name])
+    for name in by_remainder[: total - typical - sum(units.values())]:
         units[name] += 1
-    score = f"{MINUS if total < 0 else ''}{abs(total) / 100:.2f}"
-    return score, {name: _signed(value) for name, value in units.items()}
+    return Sum(
+        _plain(total),
+        None if explanation.typical is None else _plain(typical),
+        {name: _signed(value) for name, value in units.items()},
+    )
+
+
+def _plain(hundredths: int) -> str:
+    return f"{MINUS if hundredths < 0 else ''}{abs(hundredths) / 100:.2f}"
 
 
 def standing(explanation: Explanation) -> str | None:
