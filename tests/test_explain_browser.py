@@ -206,8 +206,12 @@ def test_what_a_screen_reader_is_told(browser, pages):
     cells = [name for role, name, _ in nodes if role == "cell"]
     assert cells == ["2.45", "", *between, "1.50", ""]
 
-    bars = [(name, properties["valuetext"]) for role, name, properties in nodes if role == "meter"]
-    assert bars == list(zip(EXPERTS, words, strict=True))
+    # Chromium tells of aria-valuetext in the name of the cell, and as a property only in some versions.
+    assert [name for role, name, _ in nodes if role == "meter"] == list(EXPERTS)
+    script = (
+        "return [...document.querySelectorAll('[role=meter]')].map(e => e.getAttribute('aria-valuetext'))"
+    )
+    assert browser.execute_script(script) == words
 
     images = [name for role, name, _ in nodes if role == "image"]
     assert images[0] == "The scored image, landscape.png"
