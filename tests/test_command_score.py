@@ -14,13 +14,14 @@ from PIL import Image
 from pyarrow import parquet
 
 from pyiqa_ma_agiqa.command import output
-from pyiqa_ma_agiqa.command.columns import COLUMNS, ORIGIN, SHARES
+from pyiqa_ma_agiqa.command.columns import AGAINST_TYPICAL, COLUMNS, MIXTURE, ORIGIN, SHARES
 from pyiqa_ma_agiqa.command.decoding import Limits
 from pyiqa_ma_agiqa.command.items import Item
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.command.names import unescape
 from pyiqa_ma_agiqa.command.origins import origin_here
 from pyiqa_ma_agiqa.command.scoring import Job, Scorer, score_items
+from pyiqa_ma_agiqa.explanation import explain
 
 from .command_runs import make_images, run_measured
 from .images import picture
@@ -72,7 +73,11 @@ def test_scores_are_exactly_those_of_pyiqa(pictures, metric, tmp_path, capsys):
             continue
         parts = metric(row["path"], return_parts=True)
         assert row["score"] == parts["score"].item()
-        assert [row[name] for name in SHARES] == [*parts["shares"][0].tolist(), *parts["gate"][0].tolist()]
+        assert [row[name] for name in MIXTURE] == [*parts["shares"][0].tolist(), *parts["gate"][0].tolist()]
+        explained = explain(row["path"], metric)
+        against = [explained.typical, *explained.differences.values()]
+        assert [row[name] for name in AGAINST_TYPICAL] == against
+        assert sum(against) == pytest.approx(row["score"], abs=1e-5)
         with Image.open(row["path"]) as image:
             assert (row["width"], row["height"]) == image.size
     (pictures / "broken.png").unlink()
@@ -103,7 +108,7 @@ def test_mixed_sizes_fill_batches(pictures, metric):
         }
         expected = [*parts["score"], *parts["shares"], *parts["gate"]]
         for row in (rows[number], rows[number + 3]):
-            assert [row[name] for name in ("score", *SHARES)] == pytest.approx(expected, abs=5e-6)
+            assert [row[name] for name in ("score", *MIXTURE)] == pytest.approx(expected, abs=5e-6)
 
 
 def test_batches_of_a_metric_of_pyiqa(tmp_path, monkeypatch):
@@ -285,9 +290,8 @@ def test_help_comes_at_once_with_an_example():
 def test_modules_with_their_own_parsers_take_the_rest(capsys):
     assert main(["weights", "list"]) == 0
     assert "ma_agiqa.safetensors" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "--out", "x"])
-    assert stopped.value.code == 2
+    assert main(["train", "--out", "x"]) == 2
+    assert "give --config" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_the_command():

@@ -208,9 +208,7 @@ def test_what_a_screen_reader_is_told(browser, pages):
 
     # Chromium tells of aria-valuetext in the name of the cell, and as a property only in some versions.
     assert [name for role, name, _ in nodes if role == "meter"] == list(EXPERTS)
-    script = (
-        "return [...document.querySelectorAll('[role=meter]')].map(m => m.ariaValueText)"
-    )
+    script = "return [...document.querySelectorAll('[role=meter]')].map(m => m.ariaValueText)"
     assert browser.execute_script(script) == words
 
     images = [name for role, name, _ in nodes if role == "image"]

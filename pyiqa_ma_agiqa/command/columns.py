@@ -7,8 +7,14 @@ from typing import Any
 COLUMNS: dict[str, type] = {"path": str, "score": float, "error": str, "width": int, "height": int}
 """Name and type. `score` is empty where `error` is not; the size is empty where it is not known."""
 EXPERTS = ("semantic_content", "coherence", "quality")
-SHARES: dict[str, type] = {f"{what}_{name}": float for what in ("share", "gate") for name in EXPERTS}
-"""What `--shares` adds: shares, which sum to the score, and gates."""
+MIXTURE: dict[str, type] = {f"{what}_{name}": float for what in ("share", "gate") for name in EXPERTS}
+"""Shares, which sum to the score, and gates."""
+AGAINST_TYPICAL: dict[str, type] = {"typical_score": float} | {
+    f"difference_{name}": float for name in EXPERTS
+}
+"""What shares have more or less than typical ones; these sum to the score, too. Empty without reference."""
+SHARES = MIXTURE | AGAINST_TYPICAL
+"""What `--shares` adds."""
 ORIGIN: dict[str, type] = {"metric": str, "version": str, "weights": str}
 """What every row says of the run that made it, so that a part of an output, or several together, still do."""
 

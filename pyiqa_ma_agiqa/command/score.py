@@ -36,7 +36,8 @@ columns:
   error    why; empty where all went well
   width, height    of the file; empty where unknown
   with --shares: share_semantic_content, share_coherence, share_quality (their sum is the score),
-  gate_semantic_content, gate_coherence, gate_quality
+  gate_semantic_content, gate_coherence, gate_quality, and of ma_agiqa also typical_score,
+  difference_semantic_content, difference_coherence, difference_quality (their sum is the score, too)
   metric, version, weights    what made the row: the metric, this package and pyiqa, the weights' SHA-256
 
 exit status: 0 all images scored, 1 some have an error, 2 not done (the message says why),

@@ -17,9 +17,12 @@ import torch
 
 from ..arch import MAAGIQA
 from ..errors import InputError, PluginError
+from ..experts import EXPERTS
 from ..preprocessing import branch_view, encoder_view
 from ..published.arch import MAAGIQAOwl2
-from .columns import SHARES, Row, columns
+from ..reference_scores import differences, has_reference, reference_scores
+from .columns import AGAINST_TYPICAL, MIXTURE, Row, columns
+from .columns import EXPERTS as NAMES
 from .decoding import Decoded, Limits, decode_ahead
 from .failures import image_failure
 from .items import Item
@@ -156,13 +159,17 @@ class Scorer:
         values = [parts["score"].reshape(len(batch), -1)[:, :1]]
         values += [parts["shares"], parts["gate"]] if self.shares else []
         table = torch.cat([value.double().cpu() for value in values], dim=1).tolist()
-        names = ["score", *(SHARES if self.shares else ())]
+        names = ["score", *(MIXTURE if self.shares else ())]
         return [self._row(dict(zip(names, values, strict=True))) for values in table]
 
     def _row(self, values: Row) -> Row:
-        if all(math.isfinite(value) for value in values.values()):
-            return values
-        return {"error": f"the metric gave {values['score']}"}
+        if not all(math.isfinite(value) for value in values.values()):
+            return {"error": f"the metric gave {values['score']}"}
+        if self.shares and has_reference(self.metric):
+            shares = {expert: values[f"share_{name}"] for expert, name in zip(EXPERTS, NAMES, strict=True)}
+            against = [reference_scores().typical, *differences(shares).values()]
+            values |= zip(AGAINST_TYPICAL, against, strict=True)
+        return values
 
     def _parts(self, stacked: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         if self.of_views:
