@@ -9,8 +9,9 @@ COLUMNS: dict[str, type] = {"path": str, "score": float, "error": str, "width": 
 EXPERTS = ("semantic_content", "coherence", "quality")
 MIXTURE: dict[str, type] = {f"{what}_{name}": float for what in ("share", "gate") for name in EXPERTS}
 """Shares, which sum to the score, and gates."""
-AGAINST_TYPICAL: dict[str, type] = {"typical_score": float} | {
-    f"difference_{name}": float for name in EXPERTS
+AGAINST_TYPICAL: dict[str, type] = {
+    "typical_score": float,
+    **{f"difference_{name}": float for name in EXPERTS},
 }
 """What shares have more or less than typical ones; these sum to the score, too. Empty without reference."""
 SHARES = MIXTURE | AGAINST_TYPICAL
