@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +37,8 @@ class SemanticCache:
     A file is named by the SHA-256 of the image's pixels (8 bits) and size, inside a folder named by
     that of the encoder's identity. It holds the SHA-256 of the vectors, then the vectors as
     little-endian float32. Files are written aside and renamed, so several processes may share the
-    folder; a file that is damaged is computed again.
+    folder, and get the permissions that the umask gives, so several people may, too. A file that is
+    damaged is computed again; vectors that are not finite are never kept.
 
     Args:
         folder: created if need be.
@@ -84,18 +85,18 @@ class SemanticCache:
         return self.folder / family / name[:2] / name
 
     def _write(self, place: Path, vectors: np.ndarray) -> None:
+        if not np.isfinite(vectors).all():
+            return
         content = np.ascontiguousarray(vectors, "<f4").tobytes()
-        temporary = None
+        # Not tempfile's: its files are for their owner alone.
+        aside = place.with_name(f"{place.name}.{secrets.token_hex(8)}.part")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
-                temporary = file.name
-                file.write(hashlib.sha256(content).digest() + content)
-            os.replace(temporary, place)
+            aside.write_bytes(hashlib.sha256(content).digest() + content)
+            os.replace(aside, place)
         except OSError as error:  # the vectors are good all the same
-            if temporary:
-                with suppress(OSError):
-                    os.unlink(temporary)
+            with suppress(OSError):
+                aside.unlink()
             if not self._warned:
                 logger.warning("semantic_cache=%s: cannot be written (%s)", self.folder, error.strerror)
                 self._warned = True
@@ -109,4 +110,5 @@ def _read(place: Path) -> np.ndarray | None:
     digest, vectors = content[:32], content[32:]
     if len(vectors) == 0 or len(vectors) % 8 or hashlib.sha256(vectors).digest() != digest:
         return None
-    return np.frombuffer(vectors, "<f4").astype(np.float32).reshape(2, -1)
+    found = np.frombuffer(vectors, "<f4").astype(np.float32).reshape(2, -1)
+    return found if np.isfinite(found).all() else None

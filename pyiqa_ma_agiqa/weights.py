@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import downloads, shipped
-from .downloads import CHECKPOINT, LANGUAGE_MODEL, cache_folder
+from . import shipped
 from .errors import PluginError, WeightsError
 from .manifest import PACKAGE_WEIGHTS_DIR, entry, load_manifest
+from .published import files
+from .published.files import CHECKPOINT, LANGUAGE_MODEL
 from .recorded_hashes import record_of
 
 
@@ -47,28 +48,22 @@ def _shipped() -> Weights:
 
 
 def _checkpoint() -> Weights:
-    path = cache_folder() / CHECKPOINT
+    path = files.checkpoint_path()
     return Weights(
         path if path.is_file() else None,
         record_of(path).is_file(),
-        downloads.official_checkpoint,
-        lambda: _verify_checkpoint(path),
+        files.official_checkpoint,
+        files.verify_checkpoint,
     )
 
 
-def _verify_checkpoint(path: Path) -> None:
-    downloads.enforce(path, downloads.check_checkpoint, entry(CHECKPOINT)["sha256"])
-    downloads.check_checkpoint(path)
-
-
 def _language_model() -> Weights:
-    place = downloads.local_language_model()
-    record = cache_folder() / LANGUAGE_MODEL
+    place = files.local_language_model()
     return Weights(
         place,
-        record_of(record).is_file(),
-        lambda: downloads.language_model(entry(LANGUAGE_MODEL)["hub_id"]),
-        lambda: downloads.verify_model(place or Path(), record, downloads.check_language_model),
+        record_of(files.model_path()).is_file(),
+        lambda: files.language_model(entry(LANGUAGE_MODEL)["hub_id"]),
+        lambda: files.verify_language_model(place or Path()),
     )
 
 
@@ -86,12 +81,20 @@ def list_weights() -> None:
         state = "SHA-256 known, `verify` enforces it" if weights.known else "not verified yet"
         print(facts["name"])
         print(f"  metrics  {', '.join(facts['metric_names'])}")
-        print(f"  size     {facts.get('approximate_size') or facts['bytes']}")
+        print(f"  size     {facts.get('approximate_size') or readable(facts['bytes'])}")
         print(f"  source   {facts['sources'][0]}")
         print(f"  licence  {facts['licence']}")
         print(f"  place    {weights.place or 'not on this machine'}")
         if weights.place:
             print(f"  state    {state}")
+
+
+def readable(size: int) -> str:
+    """A size in bytes as a person reads it, such as 91 MB or 1.2 GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.2g} {unit}" if size < 10 * factor else f"{size / factor:.0f} {unit}"
+    return f"{size} bytes"
 
 
 def fetch(names: list[str]) -> None:
@@ -137,12 +140,10 @@ def import_weights(path: Path) -> Path:
         WeightsError: it is neither, or there is no room.
     """
     if path.is_dir():
-        return downloads.import_model(path, downloads.check_language_model)
+        return files.import_language_model(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file or folder; check the path")
-    target = cache_folder() / CHECKPOINT
-    downloads.import_file(path, target, downloads.check_checkpoint, entry(CHECKPOINT)["sha256"])
-    return target
+    return files.import_checkpoint(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

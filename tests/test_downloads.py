@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from pyiqa_ma_agiqa import WeightsError, downloads
-from pyiqa_ma_agiqa.downloads import CHECKPOINT, LANGUAGE_MODEL
 from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa.published import files
 from pyiqa_ma_agiqa.published.checkpoint import official_layout
+from pyiqa_ma_agiqa.published.files import CHECKPOINT, LANGUAGE_MODEL
 from pyiqa_ma_agiqa.recorded_hashes import record_of
 
 from .drive_server import Drive, self_signed
 from .published import constant
-from .tiny_lmm import save_tiny_lmm, without_one_tensor
-from .weights_server import REVISION, Server
-
-HUB_ID = "MAGAer13/mplug-owl2-llama2-7b"
-
+from .weights_server import Server
 
 SHORT_LAYOUT = {name: official_layout()[name] for name in ("fc784_784.weight", "gating.bias")}
 
@@ -73,12 +67,12 @@ def cache(tmp_path, monkeypatch):
 def source(server, monkeypatch):
     """Makes the manifest name a path of the server as the checkpoint's source."""
     monkeypatch.setattr(downloads, "RETRIES", 1)
-    real = downloads.entry
+    real = files.entry
 
     def served(path):
         url = path if path.startswith("http") else server.url(path)
         monkeypatch.setattr(
-            downloads, "entry", lambda name: real(name) | ({"url": url} if name == CHECKPOINT else {})
+            files, "entry", lambda name: real(name) | ({"url": url} if name == CHECKPOINT else {})
         )
 
     return served
@@ -97,11 +91,11 @@ def nothing_left(cache):
 def test_a_good_file_is_fetched_once_and_its_hash_recorded(server, cache, source, checkpoint, path):
     source(path)
     server.pace = 0.002
-    found = downloads.official_checkpoint()
+    found = files.official_checkpoint()
     assert found == cache / CHECKPOINT and whole(found, checkpoint)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert record_of(found).read_text() == f"{digest}  {CHECKPOINT}\n"
-    assert downloads.official_checkpoint() == found
+    assert files.official_checkpoint() == found
     assert server.requests[path] == 1
 
 
@@ -117,12 +111,12 @@ def test_a_good_file_is_fetched_once_and_its_hash_recorded(server, cache, source
 def test_what_is_not_the_file_is_one_error_and_leaves_nothing(cache, source, path, reason, checkpoint):
     source(path)
     with pytest.raises(WeightsError, match=rf"(?s)^{CHECKPOINT} \(0.66 GB\) is not here.*{reason}") as caught:
-        downloads.official_checkpoint()
+        files.official_checkpoint()
     assert "weights import" in str(caught.value) and "`ma_agiqa` runs without it" in str(caught.value)
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
     assert nothing_left(cache)
     source("/good")
-    assert whole(downloads.official_checkpoint(), checkpoint), "a later try is not spoilt"
+    assert whole(files.official_checkpoint(), checkpoint), "a later try is not spoilt"
 
 
 def test_a_source_out_of_reach_is_named(cache, source):
@@ -130,43 +124,43 @@ def test_a_source_out_of_reach_is_named(cache, source):
     with pytest.raises(
         WeightsError, match=r"Google Drive, file id 1YT9Fryok.*drive\.google\.com/file"
     ) as caught:
-        downloads.official_checkpoint()
+        files.official_checkpoint()
     assert "\n" not in str(caught.value)
 
 
 def test_a_dropped_connection_goes_on_where_it_broke_off(server, cache, source, checkpoint):
     source("/dropped")
     server.drops = 1
-    assert whole(downloads.official_checkpoint(), checkpoint)
+    assert whole(files.official_checkpoint(), checkpoint)
     assert server.requests["/dropped"] == 2
     assert server.sent["/dropped"] < 1.2 * len(server.content), "the first half came only once"
 
 
 def test_a_file_that_changes_later_is_refused(cache, source):
     source("/good")
-    path = downloads.official_checkpoint()
+    path = files.official_checkpoint()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(
         WeightsError, match=r"its SHA-256 is not .* delete the file and fetch it again"
     ) as caught:
-        downloads.official_checkpoint()
+        files.official_checkpoint()
     assert f"or delete {record_of(path)} if its authors have published a new one" in str(caught.value)
     path.unlink()
-    assert downloads.official_checkpoint() == path, "the recorded hash holds for the file that comes again"
+    assert files.official_checkpoint() == path, "the recorded hash holds for the file that comes again"
 
 
 def test_a_source_that_has_another_file_than_the_recorded_one_is_refused(cache, source):
     source("/good")
-    path = downloads.official_checkpoint()
+    path = files.official_checkpoint()
     path.unlink()
     record_of(path).write_text(f"{'0' * 64}  {CHECKPOINT}\n")
     with pytest.raises(WeightsError, match=rf"what came is not the file .*delete {record_of(path)} if"):
-        downloads.official_checkpoint()
+        files.official_checkpoint()
     assert not path.exists()
     record_of(path).unlink()
-    assert downloads.official_checkpoint() == path
+    assert files.official_checkpoint() == path
 
 
 @pytest.mark.parametrize("surplus", [b"", b"longer than the file has become"])
@@ -176,7 +170,7 @@ def test_a_part_that_cannot_be_continued_is_not_in_the_way(cache, source, checkp
     part = cache / f"{CHECKPOINT}.incoming01234567.part"
     part.write_bytes(checkpoint.read_bytes() + surplus)
     source("/good")
-    assert whole(downloads.official_checkpoint(), checkpoint)
+    assert whole(files.official_checkpoint(), checkpoint)
     assert not part.exists()
 
 
@@ -187,10 +181,10 @@ def test_a_part_survives_a_source_out_of_reach(cache, source, server, checkpoint
     for path in ("http://127.0.0.1:9/nothing", "/missing"):
         source(path)
         with pytest.raises(WeightsError, match="cannot be fetched"):
-            downloads.official_checkpoint()
+            files.official_checkpoint()
         assert part.stat().st_size == 1_000_000
     source("/good")
-    assert whole(downloads.official_checkpoint(), checkpoint)
+    assert whole(files.official_checkpoint(), checkpoint)
     # gdown asks for the file once without a range, and turns that answer away.
     assert server.sent["/good"] < 2 * len(server.content)
 
@@ -202,12 +196,12 @@ def test_a_file_brought_by_hand_is_checked_and_recorded(cache, whole_layout):
         fixed = constant(name)
         state[name] = torch.zeros(1).expand(shape) if fixed is None else fixed  # one number, repeated
     torch.save(state, cache / CHECKPOINT)
-    downloads.official_checkpoint()
+    files.official_checkpoint()
     assert record_of(cache / CHECKPOINT).is_file()
     record_of(cache / CHECKPOINT).unlink()
     torch.save({"something": torch.zeros(2)}, cache / CHECKPOINT)
     with pytest.raises(WeightsError, match=r"missing vit\.cls_token.*Delete that file"):
-        downloads.official_checkpoint()
+        files.official_checkpoint()
     assert not record_of(cache / CHECKPOINT).exists()
 
 
@@ -277,7 +271,7 @@ def test_a_read_only_cache_serves_what_it_has(small_disk, monkeypatch, source, s
     read_only(small_disk)
     monkeypatch.setattr(downloads, "cache_folder", lambda: small_disk)
     source("/good")
-    assert downloads.official_checkpoint() == small_disk / CHECKPOINT
+    assert files.official_checkpoint() == small_disk / CHECKPOINT
     assert not server.requests
 
 
@@ -286,12 +280,7 @@ def test_a_read_only_cache_that_lacks_the_file_is_said(small_disk, monkeypatch, 
     monkeypatch.setattr(downloads, "cache_folder", lambda: small_disk)
     source("/good")
     with pytest.raises(WeightsError, match=r"cannot be written \(Read-only file system\)"):
-        downloads.official_checkpoint()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_lmm(tmp_path_factory.mktemp("model"))
+        files.official_checkpoint()
 
 
 class TestGoogleDrive:
@@ -314,190 +303,24 @@ class TestGoogleDrive:
 
     def test_the_file_comes_from_behind_the_page_that_warns_of_large_files(self, drive, cache, checkpoint):
         drive.drops = 1
-        assert whole(downloads.official_checkpoint(), checkpoint)
+        assert whole(files.official_checkpoint(), checkpoint)
         assert drive.sent["/download"] < 1.2 * len(drive.content), "the first half came only once"
         assert drive.requests["/uc"] == 1
 
     def test_a_spent_quota_is_told_and_its_page_is_not_kept(self, drive, cache, checkpoint):
         drive.spent = True
         with pytest.raises(WeightsError, match=r"Too many users have viewed.*weights import") as caught:
-            downloads.official_checkpoint()
+            files.official_checkpoint()
         assert "\n" not in str(caught.value)
         assert nothing_left(cache)
         drive.spent = False
-        assert whole(downloads.official_checkpoint(), checkpoint)
-
-
-class TestLanguageModel:
-    @pytest.fixture
-    def hub(self, model):
-        server = Server(b"", model)
-        yield server
-        server.shutdown()
-        server.server_close()
-
-    @pytest.fixture
-    def ask(self, hub, tmp_path):
-        """`language_model` of the published hub id in a fresh process, with a hub's cache of its own."""
-
-        def asked(code="print(downloads.language_model(sys.argv[1]))", hub_id=HUB_ID, **variables):
-            environ = os.environ | {
-                "HF_ENDPOINT": hub.url(),
-                "HF_HOME": str(tmp_path / "hf"),
-                "HF_HUB_DISABLE_XET": "1",
-                "HF_HUB_DOWNLOAD_TIMEOUT": "5",
-            }
-            frame = (
-                # pyiqa takes seconds to import
-                "import sys\nfrom pathlib import Path\nfrom pyiqa_ma_agiqa import WeightsError, downloads\n"
-                f"downloads.cache_folder = lambda: Path({str(tmp_path / 'pyiqa')!r})\n"
-                "downloads.check_language_model = lambda folder: None\n"
-                f"try:\n    {code}\nexcept WeightsError as error:\n    sys.exit(f'refused: {{error}}')\n"
-            )
-            return subprocess.run(
-                [sys.executable, "-c", frame, hub_id],
-                env=environ | variables,
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-
-        return asked
-
-    def test_comes_from_the_hub_once_and_then_from_its_cache(self, hub, ask, model):
-        done = ask()
-        assert done.returncode == 0, done.stderr
-        folder = Path(done.stdout.strip())
-        assert folder.name == REVISION
-        assert {path.name for path in folder.iterdir()} == {path.name for path in model.iterdir()}
-        asked = hub.requests.total()
-        assert ask().stdout == done.stdout and ask(HF_HUB_OFFLINE="1").stdout == done.stdout
-        assert hub.requests.total() == asked, "what is there is taken without asking the hub"
-
-    def test_a_dropped_connection_costs_no_file(self, hub, ask, model):
-        hub.drops = 2
-        done = ask()
-        if done.returncode:  # the library may leave it to the next call
-            done = ask()
-        assert done.returncode == 0, done.stderr
-        for path in Path(done.stdout.strip()).iterdir():
-            assert path.read_bytes() == (model / path.name).read_bytes()
-
-    def test_offline_without_it_one_error_says_what_to_do(self, ask):
-        done = ask(HF_HUB_OFFLINE="1")
-        [line] = done.stderr.strip().splitlines()
-        assert line.startswith(f"refused: {LANGUAGE_MODEL} (16.4 GB) is not here")
-        assert "hf download" in line and "weights import" in line and "`ma_agiqa` runs" in line
-
-    def test_a_hub_out_of_reach_is_the_same_error(self, ask):
-        done = ask(HF_ENDPOINT="http://127.0.0.1:9")
-        assert done.stderr.strip().splitlines()[-1].startswith(f"refused: {LANGUAGE_MODEL} (16.4 GB)")
-
-    def test_another_id_that_is_not_there_is_named(self, ask):
-        done = ask(hub_id="nobody/nothing", HF_HUB_OFFLINE="1")
-        assert "refused: nobody/nothing: cannot be fetched" in done.stderr
-
-    def test_a_part_of_it_is_not_taken_for_the_whole(self, ask, model):
-        folder = Path(ask().stdout.strip())
-        shard = next(folder.glob("*.bin"))
-        shard.resolve().unlink()
-        shard.unlink()
-        done = ask(HF_HUB_OFFLINE="1")
-        assert done.returncode == 1 and "refused:" in done.stderr
-        assert Path(ask().stdout.strip()).joinpath(shard.name).is_file(), "the missing one is fetched again"
-
-    def test_only_what_is_needed_comes_and_is_found_again(self, hub, ask, model, tmp_path):
-        hub.repository = tmp_path / "repository"
-        shutil.copytree(model, hub.repository)
-        (hub.repository / "README.md").write_text("# mPLUG-Owl2")
-        found = "print(downloads.language_model(sys.argv[1])); print(downloads.local_language_model())"
-        done = ask(found)
-        assert done.returncode == 0, done.stderr
-        fetched, local = done.stdout.split()
-        assert fetched == local, "files that are not needed need not be there"
-        assert {path.name for path in Path(local).iterdir()} == {path.name for path in model.iterdir()}
-
-    def test_of_weights_in_two_formats_safetensors_come(self, hub, ask, model, tmp_path):
-        hub.repository = tmp_path / "repository"
-        shutil.copytree(model, hub.repository)
-        (hub.repository / "model.safetensors").write_bytes(b"any content")
-        folder = Path(ask().stdout.strip())
-        assert {path.name for path in folder.iterdir()} == {"model.safetensors", *downloads.SMALL_FILES}
-        assert ask(HF_HUB_OFFLINE="1").stdout.strip() == str(folder)
-
-    def test_verify_finds_a_changed_file(self, ask):
-        code = (
-            "folder = downloads.language_model(sys.argv[1]); "
-            "downloads.verify_model(folder, downloads.cache_folder() / 'model', lambda folder: None)"
-        )
-        assert ask(code).returncode == 0
-        folder = Path(ask().stdout.strip())
-        shard = next(folder.glob("*.bin")).resolve()
-        content = bytearray(shard.read_bytes())
-        content[-1] ^= 1
-        shard.write_bytes(content)
-        done = ask(code)
-        assert done.returncode == 1 and f"{shard}: its SHA-256 is not" in done.stderr
-        shard.unlink()  # the cure that the error names
-        assert ask(code).returncode == 0
-
-
-def test_a_folder_is_taken_as_it_is_and_must_be_whole(tmp_path):
-    model = save_tiny_lmm(tmp_path / "model")
-    assert downloads.language_model(str(model)) == model
-    shard = next(model.glob("*.bin"))
-    shard.unlink()
-    with pytest.raises(WeightsError, match=rf"{shard.name} missing"):
-        downloads.language_model(str(model))
-    for path in [*model.glob("*.bin"), *model.glob("*.index.json")]:
-        path.unlink()
-    with pytest.raises(WeightsError, match=r"pytorch_model\.bin\.index\.json missing"):
-        downloads.language_model(str(model))
-    with pytest.raises(WeightsError, match=r"\./nowhere: no such folder"):
-        downloads.language_model("./nowhere")
-
-
-def test_an_imported_model_takes_the_place_of_the_hub(tmp_path, cache):
-    model = save_tiny_lmm(tmp_path / "model")
-    imported = downloads.import_model(model, lambda folder: None)
-    assert downloads.language_model(HUB_ID) == imported == cache / LANGUAGE_MODEL
-    assert {path.name for path in imported.iterdir()} == {path.name for path in model.iterdir()}
-    downloads.verify_model(imported, imported, lambda folder: None)
-    (imported / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"config\.json: its SHA-256 is not"):
-        downloads.verify_model(imported, imported, lambda folder: None)
-
-
-def test_the_model_is_checked_the_first_time_and_when_it_changes(tmp_path, cache):
-    imported = downloads.import_model(save_tiny_lmm(tmp_path / "model"), downloads.check_language_model)
-    noted = record_of(imported)
-    noted.unlink()
-    assert downloads.language_model(HUB_ID) == imported
-    assert len(noted.read_text().splitlines()) == len(list(imported.iterdir()))
-    before = noted.stat().st_mtime_ns
-    assert downloads.language_model(HUB_ID) == imported
-    assert noted.stat().st_mtime_ns == before, "nothing was newer, so nothing was read again"
-    without_one_tensor(imported)
-    with pytest.raises(WeightsError, match=r"\.bin: its SHA-256 is not"):
-        downloads.language_model(HUB_ID)
-    noted.unlink()
-    with pytest.raises(WeightsError, match=r"missing model\."):
-        downloads.language_model(HUB_ID)
-    assert not noted.exists(), "what is not good is not recorded"
-
-
-def test_a_model_that_lacks_a_tensor_is_not_imported(tmp_path, cache):
-    with pytest.raises(WeightsError, match=r"model: .*missing"):
-        model = without_one_tensor(save_tiny_lmm(tmp_path / "model"))
-        downloads.import_model(model, downloads.check_language_model)
-    assert not (cache / LANGUAGE_MODEL).exists()
+        assert whole(files.official_checkpoint(), checkpoint)
 
 
 def test_the_manifest_names_both_sources():
     names = {entry["name"] for entry in load_manifest()["files"]}
     assert {CHECKPOINT, LANGUAGE_MODEL} <= names
     assert (
-        downloads.entry(CHECKPOINT)["url"]
-        == "https://drive.google.com/uc?id=1YT9Fryok-ozYPIvT1V3gEnEF-Ij3UxPp"
+        files.entry(CHECKPOINT)["url"] == "https://drive.google.com/uc?id=1YT9Fryok-ozYPIvT1V3gEnEF-Ij3UxPp"
     )
-    assert downloads.entry(LANGUAGE_MODEL)["hub_id"] == HUB_ID
+    assert files.entry(LANGUAGE_MODEL)["hub_id"] == "MAGAer13/mplug-owl2-llama2-7b"

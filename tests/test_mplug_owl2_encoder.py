@@ -199,6 +199,28 @@ def test_identity_of_a_snapshot_of_the_hub_is_its_revision(folder, tmp_path):
     assert identity(folder) != first
 
 
+# Vectors that cannot be used ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cure"),
+    [("fp16", 'too large for fp16: take dtype="fp32"; else'), ("fp32", "; check its weights")],
+)
+def test_vectors_that_are_not_finite_are_one_error(folder, dtype, cure, monkeypatch):
+    encoder = Owl2Encoder(folder, dtype, device="cpu")
+    real = MPlugOwl2Model.encode
+
+    def overflowing(self, pixels, prompts):
+        vectors = real(self, pixels, prompts)
+        vectors[1, 0, 5] = torch.inf
+        return vectors
+
+    monkeypatch.setattr(MPlugOwl2Model, "encode", overflowing)
+    with pytest.raises(InputError, match="NaN or infinite for 1 of 3 images") as error:
+        encoder(batch(3, 32, 32))
+    assert str(error.value).startswith(f"{folder}: ") and cure in str(error.value)
+
+
 # Folders that cannot be used -----------------------------------------------------------------------
 
 

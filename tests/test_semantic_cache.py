@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,6 +89,46 @@ def test_a_damaged_entry_is_computed_again(tmp_path, damage):
     assert torch.equal(cache(image), good) and encoder.images == 2
 
 
+def test_a_folder_may_be_shared_with_others(tmp_path):
+    umask = os.umask(0o002)
+    try:
+        SemanticCache(tmp_path / "cache", Encoder())(batch(1, 20, 24))
+    finally:
+        os.umask(umask)
+    [file] = files(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o664
+    assert file.parent.stat().st_mode & 0o777 == 0o775
+
+
+class Failing(Encoder):
+    """Gives NaN for the second image of each batch."""
+
+    def __call__(self, pixels):
+        vectors = super().__call__(pixels)
+        vectors[1:2] = torch.nan
+        return vectors
+
+
+def test_vectors_that_are_not_finite_are_not_kept(tmp_path):
+    images = batch(3, 20, 24)
+    assert SemanticCache(tmp_path, Failing())(images)[1].isnan().all()
+    assert len(files(tmp_path)) == 2, "the others are good"
+    encoder = Encoder()
+    torch.testing.assert_close(SemanticCache(tmp_path, encoder)(images), Encoder()(images).float())
+    assert encoder.images == 1
+
+
+def test_vectors_that_are_not_finite_and_were_kept_are_computed_again(tmp_path):
+    encoder, image = Encoder(), batch(1, 20, 24)
+    cache = SemanticCache(tmp_path, encoder)
+    good = cache(image)
+    [file] = files(tmp_path)
+    content = np.full(good.shape, np.inf, "<f4").tobytes()
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    assert torch.equal(cache(image), good) and encoder.images == 2
+    assert torch.equal(cache(image), good) and encoder.images == 2
+
+
 def _fill(folder, rows, barrier):
     cache = SemanticCache(folder, Encoder())
     images = batch(8, 20, 24)
@@ -96,7 +138,8 @@ def _fill(folder, rows, barrier):
 
 
 def test_several_processes_share_a_folder(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch is imported once
     barrier = context.Barrier(3)
     orders = ([*range(8)], [*range(8)], [*reversed(range(8))])
     workers = [context.Process(target=_fill, args=(tmp_path, order, barrier)) for order in orders]

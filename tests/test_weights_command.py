@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from pyiqa_ma_agiqa import downloads, shipped, weights
-from pyiqa_ma_agiqa.downloads import CHECKPOINT, LANGUAGE_MODEL
 from pyiqa_ma_agiqa.manifest import load_manifest
-from pyiqa_ma_agiqa.recorded_hashes import record_of
+from pyiqa_ma_agiqa.published import files
+from pyiqa_ma_agiqa.published.files import CHECKPOINT, LANGUAGE_MODEL
+from pyiqa_ma_agiqa.recorded_hashes import read_record, record_of
 
 from .tiny_lmm import save_tiny_lmm, without_one_tensor
 
@@ -21,7 +19,6 @@ def cache(tmp_path, monkeypatch):
     """pyiqa's cache folder, empty, and a hub's cache without the large model."""
     folder = tmp_path / "pyiqa"
     monkeypatch.setattr(downloads, "cache_folder", lambda: folder)
-    monkeypatch.setattr(weights, "cache_folder", lambda: folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return folder
 
@@ -43,6 +40,11 @@ def test_list_names_every_entry_and_its_place(capsys, cache):
         assert entry["name"] in printed and entry["licence"] in printed
     assert printed.count("not on this machine") == 2
     assert "weights/ma_agiqa.safetensors" in printed
+    assert [line.split(maxsplit=1)[1] for line in printed.splitlines() if line.startswith("  size ")] == [
+        "91 MB",
+        "0.66 GB",
+        "16.4 GB",
+    ]
     cache.mkdir()
     (cache / CHECKPOINT).write_bytes(b"put there by hand")
     assert weights.main(["list"]) == 0
@@ -54,7 +56,7 @@ def test_import_copies_checks_and_records(checkpoint, cache, capsys):
     assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
     assert record_of(cache / CHECKPOINT).is_file()
     assert capsys.readouterr().out.strip() == str(cache / CHECKPOINT)
-    assert downloads.official_checkpoint() == cache / CHECKPOINT
+    assert files.official_checkpoint() == cache / CHECKPOINT
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>quota</html>", b"PK\x03\x04 cut"])
@@ -103,13 +105,14 @@ def test_verify_of_what_should_be_here_and_is_not(tmp_path, monkeypatch, capsys)
 
 def test_fetch_checks_in_full_what_never_was(tmp_path, monkeypatch, cache, capsys):
     model = without_one_tensor(save_tiny_lmm(tmp_path / "model"))
-    monkeypatch.setattr(downloads, "local_language_model", lambda: model)
-    monkeypatch.setattr(downloads, "language_model", lambda source: model)
+    monkeypatch.setattr(files, "local_language_model", lambda: model)
+    monkeypatch.setattr(files, "language_model", lambda source: model)
     assert weights.main(["fetch", LANGUAGE_MODEL]) == 2
     assert "missing model." in capsys.readouterr().err
-    monkeypatch.setattr(downloads, "check_language_model", lambda folder: None)
+    monkeypatch.setattr(files, "check_language_model", lambda folder: None)
     assert weights.main(["fetch", LANGUAGE_MODEL]) == 0
-    assert record_of(cache / LANGUAGE_MODEL).read_text().count("\n") == len(list(model.iterdir()))
+    hashes = read_record(cache / LANGUAGE_MODEL).hashes
+    assert hashes.keys() == {path.name for path in model.iterdir()}
 
 
 def test_unknown_names_are_refused(capsys):
@@ -122,9 +125,24 @@ def test_the_module_runs_from_a_wheel_beside_the_folder_of_its_name(installed):
     assert printed.startswith("ma_agiqa.safetensors: good")
 
 
-@pytest.mark.parametrize("command", [[], ["fetch"], ["verify"], ["import"]])
-def test_help_shows_an_example(command):
-    done = subprocess.run(
-        [sys.executable, "-m", "pyiqa_ma_agiqa.weights", *command, "--help"], capture_output=True, text=True
-    )
-    assert "pyiqa-ma-agiqa weights " in done.stdout.partition("options:")[2] or not command
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(512, "512 bytes"), (9_960, "10 kB"), (91_399_552, "91 MB"), (1_240_000_000, "1.2 GB")],
+)
+def test_sizes_are_for_people(size, said):
+    assert weights.readable(size) == said
+
+
+@pytest.mark.parametrize("command", ["fetch", "verify", "import"])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit):
+        weights.main([command, "--help"])
+    assert f"example: pyiqa-ma-agiqa weights {command} " in capsys.readouterr().out
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        weights.main(["--help"])
+    printed = capsys.readouterr().out
+    for command in ("list", "fetch [NAME ...]", "verify [NAME ...]", "import PATH"):
+        assert f"pyiqa-ma-agiqa weights {command}\n" in printed

@@ -93,6 +93,7 @@ class Owl2Encoder:
 
         Raises:
             WeightsError: a file of the folder is missing, unreadable or does not fit.
+            InputError: vectors that are not finite.
         """
         self.device = pixels.device
         model = self._ready()
@@ -101,7 +102,9 @@ class Owl2Encoder:
                 model.encode(prepare_images(chunk, self.processor), self.prompts).to(pixels.device)
                 for chunk in pixels.split(CHUNK)
             ]
-        return torch.cat(chunks)
+        vectors = torch.cat(chunks)
+        self._check_finite(vectors)
+        return vectors
 
     def prepare(self, device: torch.device) -> None:
         """Read the model now, for images on this device.
@@ -162,6 +165,17 @@ class Owl2Encoder:
                 self.source, FLOATS.get(precision, half), device_map={"": self.device}, **options
             )
         return model.requires_grad_(False)
+
+    def _check_finite(self, vectors: torch.Tensor) -> None:
+        wrong = (~vectors.detach().isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if wrong:
+            cure = "check its weights with `pyiqa-ma-agiqa weights verify`"
+            if self.precision != "fp32":
+                cure = f'values may be too large for {self.precision}: take dtype="fp32"; else {cure}'
+            raise InputError(
+                f"{self.source}: the large model gives semantic vectors that are NaN or infinite for "
+                f"{len(wrong)} of {len(vectors)} images; {cure}"
+            )
 
     def _check_parts(self, config: MPlugOwl2Config) -> None:
         side, largest = config.visual_model.image_size, max(map(max, self.prompts))

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ..errors import WeightsError
-from ..preprocessing import CLIP_MEAN
 
 FILE = "preprocessor_config.json"
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PADDING = tuple(int(255 * mean) for mean in CLIP_MEAN)
 """Colour that makes an image square, in levels of 0 to 255."""
 

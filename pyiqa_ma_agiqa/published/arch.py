@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..downloads import language_model, official_checkpoint
 from ..errors import InputError
 from ..experts import EXPERTS, Mixture, gated_mixture
 from ..input_checks import check_tensor
 from ..semantic_cache import SemanticCache
 from .branch import PATCHES, QualityBranch
 from .checkpoint import load_checkpoint
+from .files import language_model, official_checkpoint
 from .swin import GRID
 
 logger = logging.getLogger("pyiqa")
