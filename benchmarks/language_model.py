@@ -88,35 +88,37 @@ def random_model(layers: int, precision: str, device: str) -> MPlugOwl2Model:
     return model.requires_grad_(False)
 
 
-def prompts() -> list[list[int]]:
+def prompts(model: MPlugOwl2Model) -> list[list[int]]:
     """Random token ids, as many as the real prompts have."""
     drawn = torch.Generator().manual_seed(0)
+    vocabulary = model.config.vocab_size
     return [
         [
-            *torch.randint(3, 32000, (before,), generator=drawn).tolist(),
+            *torch.randint(3, vocabulary, (before,), generator=drawn).tolist(),
             -200,
-            *torch.randint(3, 32000, (after,), generator=drawn).tolist(),
+            *torch.randint(3, vocabulary, (after,), generator=drawn).tolist(),
         ]
         for before, after in TEXT_TOKENS
     ]
 
 
-def pixels(count: int, device: str) -> torch.Tensor:
-    values = torch.randn(count, 3, 448, 448, generator=torch.Generator().manual_seed(0))
+def pixels(model: MPlugOwl2Model, count: int, device: str) -> torch.Tensor:
+    side = model.config.visual_model.image_size
+    values = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
     return values.to(device)
 
 
 def plain_passes(model: MPlugOwl2Model, images: torch.Tensor, count: int) -> torch.Tensor:
     """(N, 2, width) by so many plain passes, the prompts in turns."""
-    ids = [torch.tensor(prompt) for prompt in prompts()]
+    ids = [torch.tensor(prompt) for prompt in prompts(model)]
     vectors = [model(images, ids[i % len(ids)]) for i in range(count)]
     return torch.stack(vectors[: len(ids)], dim=1)
 
 
 def calls_on(model: MPlugOwl2Model, count: int, device: str) -> dict[str, Callable[[], torch.Tensor]]:
-    images = pixels(count, device)
+    images = pixels(model, count, device)
     plain = {name: partial(plain_passes, model, images, passes) for name, passes in PASSES.items()}
-    return plain | {OURS: partial(model.encode, images, prompts())}
+    return plain | {OURS: partial(model.encode, images, prompts(model))}
 
 
 def ratios(times: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -127,7 +129,7 @@ def ratios(times: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def operations() -> dict[str, Any]:
     """Floating-point operations for an image at full size; a multiplication and an addition are two."""
     model = bare_model(FULL)
-    images = pixels(1, "meta")
+    images = pixels(model, 1, "meta")
 
     def counted(call: Callable[[], Any]) -> int:
         with FlopCounterMode(display=False) as counter:
@@ -135,8 +137,8 @@ def operations() -> dict[str, Any]:
         return counter.get_total_flops()
 
     vision = counted(lambda: model.image_tokens(images))
-    first = counted(lambda: model.encode(images, prompts()))
-    later = counted(lambda: model.encode(images, prompts()))
+    first = counted(lambda: model.encode(images, prompts(model)))
+    later = counted(lambda: model.encode(images, prompts(model)))
     plain = {name: counted(partial(plain_passes, model, images, passes)) for name, passes in PASSES.items()}
     return {
         **plain,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from pyiqa_ma_agiqa.published import branch, checkpoint
 from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
-from pyiqa_ma_agiqa.published.checkpoint import COMPUTED, used_layout
+from pyiqa_ma_agiqa.published.checkpoint import COMPUTED, official_layout, used_layout
 
 from .golden import recipe
 
@@ -23,23 +27,60 @@ def constant(name: str) -> torch.Tensor | None:
     return next((compute() for ending, compute in COMPUTED.items() if name.endswith(ending)), None)
 
 
+def filled(names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Tensors of the published layout, filled by the recipe."""
+    state = {}
+    for name in names:
+        fixed = constant(name)
+        shape = official_layout()[name][0]
+        state[name] = torch.from_numpy(recipe.fill(name, shape)) if fixed is None else fixed
+    return state
+
+
+@pytest.fixture(scope="session")
+def published_net():
+    """The network with these weights and no semantic encoder. Not to be changed by tests."""
+    with torch.device("meta"):
+        net = MAAGIQAOwl2(pretrained=False)
+    net.load_state_dict(filled(used_layout()), assign=True)
+    return net.to(memory_format=torch.channels_last)
+
+
 @pytest.fixture(scope="session")
 def published_checkpoint(tmp_path_factory):
-    """A file of the published layout without the unused tensors, about 0.5 GB, filled by the recipe."""
-    path = tmp_path_factory.mktemp("published") / "weights.pth"
+    """A random file of the published layout: 30 MB, since its tensors lie in one memory, each elsewhere."""
+    sizes = [torch.Size(shape).numel() for shape, _ in official_layout().values()]
+    values = 0.02 * torch.randn(max(sizes) + 8 * len(sizes), generator=torch.Generator().manual_seed(0))
     state = {}
-    for name, (shape, _) in used_layout().items():
+    for number, (name, (shape, _)) in enumerate(official_layout().items()):
         fixed = constant(name)
-        state[name] = torch.from_numpy(recipe.fill(name, shape)) if fixed is None else fixed
+        state[name] = values[8 * number :][: sizes[number]].view(shape) if fixed is None else fixed
+    path = tmp_path_factory.mktemp("published") / "weights.pth"
     torch.save(state, path)
-    yield path
-    path.unlink()
+    return path
 
 
-@pytest.fixture(scope="session")
-def published_net(published_checkpoint):
-    """The network with these weights and no semantic encoder. Not to be changed by tests."""
-    return MAAGIQAOwl2(pretrained_model_path=published_checkpoint, semantic_encoder=None)
+@contextmanager
+def light_branch(patch_features: Callable):
+    """The published system without its backbone, which takes seconds an image and half a gigabyte.
+
+    Args:
+        patch_features: stands in for `QualityBranch.patch_features`.
+    """
+
+    def heads_alone(self) -> None:
+        nn.Module.__init__(self)
+        self.fc_score = branch.head(nn.ReLU())
+        self.fc_weight = branch.head(nn.Sigmoid())
+
+    backbone = ("vit.", "tablock", "conv", "swin")
+    light = {name: entry for name, entry in used_layout().items() if not name.startswith(backbone)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(branch.QualityBranch, "__init__", heads_alone)
+        patch.setattr(branch.QualityBranch, "patch_features", patch_features)
+        patch.setattr(checkpoint, "UNUSED", checkpoint.UNUSED + backbone)
+        patch.setattr(checkpoint, "used_layout", lambda: light)
+        yield
 
 
 def case_image(case: dict) -> torch.Tensor:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
+import traceback
 
 import numpy as np
 import pandas as pd
@@ -18,35 +14,27 @@ import yaml
 from PIL import Image
 
 from pyiqa_ma_agiqa import InputError, WeightsError, train
-from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa.published import checkpoint
 from pyiqa_ma_agiqa.published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2
-from pyiqa_ma_agiqa.published.branch import QualityBranch
-from pyiqa_ma_agiqa.published.checkpoint import official_layout, used_layout
+from pyiqa_ma_agiqa.published.files import CHECKPOINT
 
 from .conftest import quick_patch_features
 from .images import batch, picture
+from .published import light_branch
 from .tiny_lmm import save_tiny_lmm
 
 NAME = "ma_agiqa_owl2"
-PATCH_FEATURES = QualityBranch.patch_features
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
-@contextmanager
-def backbone(patch_features):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QualityBranch, "patch_features", patch_features)
-        yield
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def quick_branch():
-    with backbone(quick_patch_features):
+    with light_branch(quick_patch_features):
         yield
 
 
 @pytest.fixture(scope="module")
-def create(tiny_owl2, quick_branch):
+def create(tiny_owl2):
     """`pyiqa.create_metric` on the CPU with the tiny large model in float32 and random experts."""
 
     def created(name=NAME, **options):
@@ -184,57 +172,37 @@ def test_bad_files_are_named_as_for_the_default_metric(metric, tmp_path):
         metric(str(tmp_path / "cut.png"))
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, tiny_owl2):
+@pytest.fixture
+def caches(tmp_path, tiny_owl2, monkeypatch):
     """Both caches as after a download: pyiqa's with the checkpoint, the hub's with the large model."""
-    folder = tmp_path_factory.mktemp("home")
-    weights = folder / "torch" / "hub" / "pyiqa"
-    weights.mkdir(parents=True)
-    [entry] = [
-        entry
-        for entry in load_manifest()["files"]
-        if NAME in entry["metric_names"] and entry["name"].endswith(".pt")
-    ]
-    state = torch.load(tiny_owl2["pretrained_model_path"], weights_only=True, mmap=True)
-    for name, (shape, _) in official_layout().items():
-        if name not in used_layout():
-            state[name] = torch.zeros(1).expand(shape)  # which takes no space in the file
-    torch.save(state, weights / entry["name"])
-    hub = folder / "hf" / "hub" / f"models--{PUBLISHED_ENCODER.replace('/', '--')}"
+    weights = tmp_path / "pyiqa"
+    weights.mkdir()
+    (weights / CHECKPOINT).symlink_to(tiny_owl2["pretrained_model_path"])
+    hub = tmp_path / "hub" / f"models--{PUBLISHED_ENCODER.replace('/', '--')}"
     (hub / "refs").mkdir(parents=True)
     (hub / "refs" / "main").write_text(REVISION)
     (hub / "snapshots").mkdir()
     (hub / "snapshots" / REVISION).symlink_to(tiny_owl2["semantic_encoder"])
-    return {"TORCH_HOME": str(folder / "torch"), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
+    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.cache_folder", lambda: weights)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def command(*arguments, **variables):
-    environ = {name: value for name, value in os.environ.items() if name != "PYIQA_MA_AGIQA_DISABLE"}
-    return subprocess.run(
-        [sys.executable, "-c", "from pyiqa.pyiqa_cmd import main; main()", *arguments],
-        env=environ | variables | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
+def test_both_come_from_the_caches(caches, create, files):
+    found = pyiqa.create_metric(NAME, device="cpu")
+    assert found(files[0]).item() == create(dtype=None)(files[0]).item()
 
 
-def test_the_command_line_takes_both_from_the_caches(home, create, files):
-    done = command(NAME, "-t", str(files[0]), "-v", **home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with backbone(PATCH_FEATURES):
-        expected = create(dtype=None)(files[0]).item()
-    [printed] = re.findall(r"0\.png': (-?[\d.]+)", done.stdout)
-    assert float(printed) == pytest.approx(expected, abs=1e-5)
-
-
-def test_without_a_network_one_error_says_what_is_missing_and_how_to_bring_it(tmp_path, files):
-    nowhere = {"TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = command(NAME, "-t", str(files[0]), **nowhere, https_proxy="http://127.0.0.1:9")
-    assert done.returncode != 0
-    last = done.stderr.strip().splitlines()[-1]
+def test_without_a_network_one_error_says_what_is_missing_and_how_to_bring_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.RETRIES", 1)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(WeightsError) as caught:
+        pyiqa.create_metric(NAME, device="cpu")
     for text in ("1YT9Fryok-ozYPIvT1V3gEnEF-Ij3UxPp", "weights import", "`ma_agiqa`"):
-        assert text in done.stderr, (text, last)
-    assert "During handling" not in done.stderr
+        assert text in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "During handling" not in shown and shown.splitlines()[-1].endswith("runs without it.")
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +284,6 @@ def test_the_published_recipe_is_the_default():
 def test_random_weights_need_no_network_and_no_large_model():
     net = MAAGIQAOwl2(pretrained=False)
     assert net.semantic_encoder is None
-    assert set(net.state_dict()) == set(used_layout())
+    assert set(net.state_dict()) == set(checkpoint.used_layout())
     with pytest.raises(WeightsError, match="no such"):
         MAAGIQAOwl2(pretrained_model_path="none.pth", semantic_encoder=None)

@@ -13,10 +13,11 @@ from timm.layers import DropPath
 from torch import nn
 
 from pyiqa_ma_agiqa.errors import InputError
-from pyiqa_ma_agiqa.published import arch, swin
+from pyiqa_ma_agiqa.published import swin
 from pyiqa_ma_agiqa.published.branch import QualityBranch
 from pyiqa_ma_agiqa.published.transposed_attention import TransposedAttention
 
+from .benchmark_scripts import script
 from .images import batch
 from .published import CASES, case_image, case_semantic, random_semantic
 
@@ -41,11 +42,10 @@ def net(published_net):
 
 @pytest.fixture(scope="module")
 def scored(published_net):
-    """Three images, the last one grey, their semantic vectors, and what they score in chunks of two."""
-    images, semantic = batch(3, 40, 70), random_semantic(3)
-    images[2] = images[2, :1]
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(arch, "CHUNK", 2)
+    """Two images, the last one grey, their semantic vectors, and what they score together."""
+    images, semantic = batch(2, 40, 70), random_semantic(2)
+    images[1] = images[1, :1]
+    with torch.no_grad():
         return images, semantic, published_net(images, semantic, return_parts=True)
 
 
@@ -80,18 +80,26 @@ def test_golden(net, case):
 
 def test_alone_and_in_a_batch(net, scored):
     images, semantic, parts = scored
-    assert parts["score"].shape == (3, 1)
-    assert parts["score"].unique().numel() == 3
+    assert parts["score"].shape == (2, 1)
+    assert parts["score"].unique().numel() == 2
     with torch.no_grad():
-        colour = net(images[1:2], semantic[1:2])
-        grey = net(images[2:, :1], semantic[2:])
-    torch.testing.assert_close(torch.cat([colour, grey]), parts["score"][1:], rtol=0, atol=1e-6)
+        grey = net(images[1:, :1], semantic[1:])
+    torch.testing.assert_close(grey, parts["score"][1:], rtol=0, atol=1e-6)
+
+
+def test_a_literal_reading_scores_the_same(net, monkeypatch):
+    benchmark = script("published_branch")
+    monkeypatch.setitem(benchmark.BUILD, benchmark.OURS, lambda: net)
+    literal = benchmark.pair()[benchmark.LITERAL]
+    with torch.no_grad():
+        score = literal(case_image(CASES[0]), case_semantic(CASES[0]))
+    assert score.item() == pytest.approx(CASES[0]["score"], rel=1e-4)
 
 
 def test_parts_sum_to_the_score(scored):
     parts = scored[2]
-    assert parts["gate"].shape == parts["shares"].shape == (3, 3)
-    assert parts["quality_map"].shape == (3, 28, 28)
+    assert parts["gate"].shape == parts["shares"].shape == (2, 3)
+    assert parts["quality_map"].shape == (2, 28, 28)
     torch.testing.assert_close(parts["shares"].sum(1, keepdim=True), parts["score"], rtol=0, atol=1e-6)
     torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-6)
 

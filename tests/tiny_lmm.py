@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 
 from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Config, MPlugOwl2Model
-from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS
-from pyiqa_ma_agiqa.preprocessing import CLIP_MEAN, CLIP_STD
+
+from .benchmark_scripts import script
 
 SIDE = 56
-VOCABULARY = 320
 SHARDS = 3
+random_published = script("random_published")
+train_tokenizer = random_published.train_tokenizer
 
 UNUSED: dict[str, Any] = {
     "_name_or_path": "somewhere/mplug-owl2",
@@ -43,7 +42,7 @@ def tiny_config(hidden: int = 64) -> dict[str, Any]:
     return UNUSED | {
         "model_type": "mplug_owl2",
         "hidden_act": "silu",
-        "vocab_size": VOCABULARY,
+        "vocab_size": random_published.VOCABULARY,
         "hidden_size": hidden,
         "intermediate_size": 192,
         "num_hidden_layers": 3,
@@ -87,38 +86,8 @@ def tiny_config(hidden: int = 64) -> dict[str, Any]:
 
 
 def processor_settings(side: int = SIDE) -> dict[str, Any]:
-    """Content of `preprocessor_config.json`, in the old form that the published model has."""
-    return {
-        "crop_size": side,
-        "do_center_crop": True,
-        "do_normalize": True,
-        "do_resize": True,
-        "feature_extractor_type": "CLIPFeatureExtractor",
-        "image_mean": list(CLIP_MEAN),
-        "image_std": list(CLIP_STD),
-        "resample": 3,
-        "size": side,
-    }
-
-
-def train_tokenizer(path: Path) -> None:
-    """Write a sentencepiece model with the settings of LLaMA's, trained on the prompts."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([" ".join(prompt.split()) for prompt in PROMPTS] * 3),
-        model_writer=model,
-        vocab_size=VOCABULARY,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=True,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-        num_threads=1,
-        minloglevel=2,
-    )
-    path.write_bytes(model.getvalue())
+    """Content of `preprocessor_config.json`."""
+    return random_published.processor_settings(side)
 
 
 def published_state(model: MPlugOwl2Model, dtype: torch.dtype) -> dict[str, torch.Tensor]:
