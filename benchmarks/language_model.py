@@ -39,6 +39,7 @@ TEXT_TOKENS = ((29, 6), (24, 6))
 """Tokens before (with BOS) and after the image of both prompts: semantic content, coherence. Counted with
 LLaMA's vocabulary of 32000 pieces, as llama.cpp carries it for its tests."""
 IMAGE_TOKENS = 65
+VOCABULARY = 32000
 PASSES = {"four passes": 4, "two passes": 2}
 """Full passes for an image: as the released script runs them, every prompt twice, and as the prompts need."""
 FULL = 32
@@ -88,15 +89,14 @@ def random_model(layers: int, precision: str, device: str) -> MPlugOwl2Model:
     return model.requires_grad_(False)
 
 
-def prompts(model: MPlugOwl2Model) -> list[list[int]]:
+def prompts() -> list[list[int]]:
     """Random token ids, as many as the real prompts have."""
     drawn = torch.Generator().manual_seed(0)
-    vocabulary = model.config.vocab_size
     return [
         [
-            *torch.randint(3, vocabulary, (before,), generator=drawn).tolist(),
+            *torch.randint(3, VOCABULARY, (before,), generator=drawn).tolist(),
             -200,
-            *torch.randint(3, vocabulary, (after,), generator=drawn).tolist(),
+            *torch.randint(3, VOCABULARY, (after,), generator=drawn).tolist(),
         ]
         for before, after in TEXT_TOKENS
     ]
@@ -110,7 +110,7 @@ def pixels(model: MPlugOwl2Model, count: int, device: str) -> torch.Tensor:
 
 def plain_passes(model: MPlugOwl2Model, images: torch.Tensor, count: int) -> torch.Tensor:
     """(N, 2, width) by so many plain passes, the prompts in turns."""
-    ids = [torch.tensor(prompt) for prompt in prompts(model)]
+    ids = [torch.tensor(prompt) for prompt in prompts()]
     vectors = [model(images, ids[i % len(ids)]) for i in range(count)]
     return torch.stack(vectors[: len(ids)], dim=1)
 
@@ -118,7 +118,7 @@ def plain_passes(model: MPlugOwl2Model, images: torch.Tensor, count: int) -> tor
 def calls_on(model: MPlugOwl2Model, count: int, device: str) -> dict[str, Callable[[], torch.Tensor]]:
     images = pixels(model, count, device)
     plain = {name: partial(plain_passes, model, images, passes) for name, passes in PASSES.items()}
-    return plain | {OURS: partial(model.encode, images, prompts(model))}
+    return plain | {OURS: partial(model.encode, images, prompts())}
 
 
 def ratios(times: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -137,8 +137,8 @@ def operations() -> dict[str, Any]:
         return counter.get_total_flops()
 
     vision = counted(lambda: model.image_tokens(images))
-    first = counted(lambda: model.encode(images, prompts(model)))
-    later = counted(lambda: model.encode(images, prompts(model)))
+    first = counted(lambda: model.encode(images, prompts()))
+    later = counted(lambda: model.encode(images, prompts()))
     plain = {name: counted(partial(plain_passes, model, images, passes)) for name, passes in PASSES.items()}
     return {
         **plain,
@@ -150,7 +150,7 @@ def operations() -> dict[str, Any]:
         * sum(before + IMAGE_TOKENS + after for before, after in TEXT_TOKENS)
         * 2
         * 4096
-        * 32000,
+        * VOCABULARY,
     }
 
 
