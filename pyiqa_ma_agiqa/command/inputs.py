@@ -6,17 +6,18 @@ glob's matches by name; tables and tars from top to bottom. Names are compared b
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from ..errors import InputError
-from .items import MEMBER, Item
-from .names import unescape
+from .containers import Containers
+from .items import Item
+from .lists import PATH, Lists
+from .output import holds_only_parts
+from .tables import SUFFIXES
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -25,43 +26,62 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 """What counts as an image in a folder or a tar, in small or capital letters."""
-COLUMN = "path"
-BLOCK = 512
-"""Bytes of a block of a tar."""
 
 
-def list_items(inputs: Sequence[str], column: str = COLUMN) -> Iterator[Item]:
+def list_items(
+    inputs: Sequence[str],
+    column: str = PATH,
+    stamps: dict[str, str] | None = None,
+) -> Iterator[Item]:
     """All images of the inputs, in order; an image may come more than once.
 
     Args:
-        inputs: paths of image files, folders, CSV and parquet tables and tars, or globs of them.
-        column: of the tables: paths, relative to the table's folder, or the bytes of image files.
+        inputs: paths of image files, folders, tables, tars and folders of parquets that `score` wrote, or
+            globs of them.
+        column: of the tables: paths, or images.
+        stamps: takes the stamps of all tables, tars and parquets, by their absolute paths.
 
     Raises:
-        InputError: a glob that matches nothing, or a table or tar that is missing or unreadable.
+        InputError: a glob that matches nothing, or a table or tar that is missing, unreadable or being
+            written.
     """
+    containers = Containers({} if stamps is None else stamps)
+    lists = Lists(containers, column)
     for text in inputs:
         # A name with brackets in it that exists is meant as it is.
         if glob.has_magic(text) and not os.path.lexists(text):
             for path in _matches(text):
-                yield from _expand(path, column)
+                yield from _expand(path, containers, lists)
         else:
-            yield from _expand(text, column)
+            yield from _expand(text, containers, lists)
 
 
-def _expand(path: str, column: str) -> Iterator[Item]:
+def _expand(path: str, containers: Containers, lists: Lists) -> Iterator[Item]:
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
-        return _folder(path)
-    if suffix == ".csv":
-        return _csv(path, column)
-    if suffix == ".parquet":
-        return _parquet(path, column)
+        return _parts(path, lists) if _is_output(path) else _folder(path)
+    if suffix in SUFFIXES:
+        return lists.items(path, os.path.dirname(path))
     if suffix == ".tar":
-        return _tar(path)
+        return (item for item in containers.tars.items(path) if not item.container or is_image(item.name))
     if path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         raise InputError(f"{path}: is a compressed tar; unpack it to a .tar")
     return iter([Item(path)])
+
+
+def _is_output(folder: str) -> bool:
+    """Whether `score` wrote this folder."""
+    try:
+        return any(True for _ in os.scandir(folder)) and holds_only_parts(Path(folder))
+    except OSError:
+        return False
+
+
+def _parts(folder: str, lists: Lists) -> Iterator[Item]:
+    # The folder is the table, and lies in another.
+    parent = os.path.normpath(os.path.join(folder, os.pardir))
+    for name in sorted(os.listdir(folder), key=_by_name):
+        yield from lists.items(os.path.join(folder, name), "" if parent == os.curdir else parent)
 
 
 def _by_name(name: str) -> bytes:
@@ -113,77 +133,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _from_cell(table: str, row: int, cell: str | None, column: str) -> Item:
-    if not cell or "\0" in cell:
-        fault = "has a null character" if cell else "is empty"
-        return Item(f"{table}{MEMBER}{row}", problem=f"the cell of column {column} {fault}")
-    return Item(os.path.join(os.path.dirname(table), unescape(cell)))
-
-
-def _no_column(table: str, column: str, columns: Sequence[str]) -> InputError:
-    return InputError(f"{table}: no column {column}; there are {', '.join(columns)}; name one with --column")
-
-
-def _csv(path: str, column: str) -> Iterator[Item]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            if column not in columns:
-                raise _no_column(path, column, columns)
-            for number, row in enumerate(rows):
-                yield _from_cell(path, number, row[column], column)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; check the path") from None
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error}); write it again") from None
-
-
-def _parquet(path: str, column: str) -> Iterator[Item]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            if column not in schema.names:
-                raise _no_column(path, column, schema.names)
-            kind = schema.field(column).type
-            if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
-                for row in range(file.metadata.num_rows):
-                    yield Item(f"{path}{MEMBER}{row}", path, row, column=column)
-                return
-            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
-                raise InputError(f"{path}: column {column} holds {kind}, not paths or bytes; name another")
-            row = 0
-            for batch in file.iter_batches(columns=[column]):
-                for cell in batch.column(0).to_pylist():
-                    yield _from_cell(path, row, cell, column)
-                    row += 1
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; check the path") from None
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: not a parquet file ({error}); write it again") from None
-
-
-def _tar(path: str) -> Iterator[Item]:
-    damaged = Item(path, problem="the tar is damaged; images after this point are missing; fetch it again")
-    try:
-        with open(path, "rb") as file:
-            try:
-                with tarfile.open(fileobj=file, mode="r:") as tar:
-                    while (member := tar.next()) is not None:
-                        tar.members.clear()  # type: ignore[attr-defined]  # else they add up
-                        if member.isreg() and not member.issparse() and is_image(member.name):
-                            name = f"{path}{MEMBER}{member.name}"
-                            yield Item(name, path, member.offset_data, member.size)
-                    # tarfile takes a damaged header for the end.
-                    file.seek(tar.offset)
-                    if file.read(BLOCK).strip(b"\0"):
-                        yield damaged
-            except (tarfile.TarError, EOFError, ValueError, OverflowError):
-                yield damaged
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; check the path") from None

@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import numpy as np
 from ..errors import InputError
 from .columns import Row, columns
 from .items import READ_FAILED, Item
-from .names import escape
+from .names import escape, printable
 from .output import identity
+from .stamps import is_still_at
 
 SECONDS_BETWEEN_COMMITS = 0.5
 PAGE = 1000
 """Rows that are held in memory at once."""
-ITEM = "name, container, start, size, col, problem"
+ITEM = "name, container, start, size, col, problem, stamp"
 """The fields of an `Item`, in the order that it has them in."""
 WITHOUT_ROW = "number NOT IN (SELECT number FROM rows)"
 SQL_TYPES = {str: "TEXT", float: "REAL", int: "INTEGER"}
@@ -99,10 +100,11 @@ class Journal:
         with self.database:
             # Without this, each table is a transaction of its own.
             self.database.execute("BEGIN IMMEDIATE")
-            for name in ("job", "items", "rows", "outputs", "suspects"):
+            for name in ("job", "items", "rows", "outputs", "suspects", "sources"):
                 self.database.execute(f"DROP TABLE IF EXISTS {name}")
             self.database.execute("CREATE TABLE job(settings, part)")
             self.database.execute("CREATE TABLE outputs(files)")
+            self.database.execute("CREATE TABLE sources(path BLOB, stamp)")
             self.database.execute("CREATE TABLE suspects(key BLOB PRIMARY KEY, deaths INTEGER)")
             fields = ", ".join(f"{name} {SQL_TYPES[kind]}" for name, kind in self.columns.items())
             self.database.execute(f"CREATE TABLE items(number INTEGER PRIMARY KEY, key BLOB UNIQUE, {ITEM})")
@@ -116,15 +118,24 @@ class Journal:
                 "DELETE FROM rows WHERE substr(error, 1, ?) = ?", [len(READ_FAILED), READ_FAILED]
             )
 
-    def list_once(self, items: Iterable[Item]) -> int:
+    def list_once(self, items: Iterable[Item], stamps: Mapping[str, str] | None = None) -> int:
         """Take the list of images, unless there are rows of it; returns how many images there are.
 
         An image that comes twice is taken the first time.
+
+        Args:
+            items: the images.
+            stamps: when all items are taken, of the tables and containers they come from, by path.
+
+        Raises:
+            InputError: one of these was changed since an earlier run took its list and began to score.
         """
         if not self.done():
             with self.database:
                 self.clear()
                 self.insert_items(items)
+                self.keep(stamps or {})
+        self._check_sources()
         return self.total()
 
     def clear(self) -> None:
@@ -147,6 +158,23 @@ class Journal:
     def total(self) -> int:
         """How many images there are."""
         return self.database.execute("SELECT COUNT(*) FROM items").fetchone()[0]
+
+    def keep(self, stamps: Mapping[str, str]) -> None:
+        """Remember what the list was taken from, within a transaction."""
+        self.database.execute("DELETE FROM sources")
+        rows = ((os.fsencode(path), stamp) for path, stamp in stamps.items())
+        self.database.executemany("INSERT INTO sources VALUES (?, ?)", rows)
+
+    def _check_sources(self) -> None:
+        query = f"SELECT EXISTS(SELECT 1 FROM items WHERE {WITHOUT_ROW})"
+        if not self.database.execute(query).fetchone()[0]:
+            return  # nothing is read any more
+        for path, stamp in self.database.execute("SELECT path, stamp FROM sources"):
+            if not is_still_at(os.fsdecode(path), stamp):
+                raise InputError(
+                    f"{printable(os.fsdecode(path))}: was changed after {self.path} listed its images; put it "
+                    "back as it was to go on, or give --restart to begin again"
+                )
 
     def done(self) -> int:
         """How many images have a row."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .columns import Row
+from .names import defuse
 
 ROW_GROUP = 10_000
 """Rows of a parquet's row group: what is held in memory while it is written."""
@@ -29,9 +30,12 @@ def _write_csv(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> Non
 
 
 def _cell(value: str | float | None) -> str:
-    """As in RFC 4180. The module csv leaves a carriage return unquoted, which it then reads as a new row."""
-    text = "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+    """As in RFC 4180. The module csv leaves a carriage return unquoted, which it then reads as a new row.
+
+    Text is no formula to a spreadsheet, also to one that takes semicolons and tabs for commas.
+    """
+    text = "" if value is None else defuse(value) if isinstance(value, str) else str(value)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',;\t"\r\n') else text
 
 
 def _write_jsonl(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:

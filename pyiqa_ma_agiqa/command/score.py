@@ -65,8 +65,8 @@ def add_parser(commands: Any) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="image file, folder (with its subfolders), glob, .csv or .parquet with a column of paths "
-        "(.parquet: or of image bytes), or .tar (WebDataset)",
+        help="image file, folder (with its subfolders), glob, .csv, .jsonl or .parquet with a column of "
+        "paths (.parquet: or of images), .tar (WebDataset), or an output of this command",
     )
     parser.add_argument(
         "--out",
@@ -274,14 +274,17 @@ def _list(options: argparse.Namespace, job: Job, journal: Journal) -> int:
     from .output_reading import read_output
     from .retrying import retry_errors, take_in
 
-    listed = list_items(options.inputs, options.column)
+    stamps: dict[str, str] = {}
+    listed = list_items(options.inputs, options.column, stamps)
     if options.retry_errors and not journal.done() and options.out.exists():
         rows = read_output(options.out, output_columns(job.shares))
         take_in(journal, options.out, of_here(options.out, rows, job.metric))
     if options.retry_errors and journal.done():
         retry_errors(journal, listed)
+        with journal.database:
+            journal.keep(stamps)
         return journal.total()
-    total = journal.list_once(listed)
+    total = journal.list_once(listed, stamps)
     if not total:
         raise InputError(f"{' '.join(options.inputs)}: no images there; check the inputs")
     return total
