@@ -75,6 +75,8 @@ def read_scores(source: str) -> ScoreSet:
     # Files that were put together by `cat` have the line of the columns again.
     repeated = (cells["path"] == "path") & (cells["score"] == "score")
     cells = {name: values[~repeated] for name, values in cells.items()} if repeated.any() else cells
+    # A CSV file has more escapes than the other formats.
+    cells["path"] = _as_text(escape(unescape(path)) for path in cells["path"])
     return _sorted_out(source, cells, _origins(source, cells))
 
 
