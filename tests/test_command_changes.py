@@ -169,6 +169,10 @@ def test_a_container_that_changes_within_a_run_gives_errors(tmp_path, kind):
         read_item(listed[-1][1], MAX_BYTES)
     anew = list(list_items([FORMS[kind]]))
     assert read_item(anew[0], MAX_BYTES) != first
+    Path(FORMS[kind]).write_bytes(b"something else")
+    items._cells.cache_clear()
+    with pytest.raises(InputError, match="was changed after its images were listed"):
+        read_item(anew[0], MAX_BYTES)
 
 
 def test_a_row_of_a_changed_tar_says_so(monkeypatch):

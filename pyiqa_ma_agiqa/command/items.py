@@ -111,7 +111,6 @@ def _file(path: str, max_bytes: int) -> bytes:
 def _member(item: Item, max_bytes: int) -> bytes:
     _check_size(item.size, max_bytes)
     with open_regular(item.container) as file:
-        _check_still(file, item.stamp)
         file.seek(item.start)
         content = file.read(item.size)
         _check_still(file, item.stamp)
