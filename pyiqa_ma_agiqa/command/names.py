@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 
-_FORMULA = "=+-@\t\r\n＝＋－＠"
-_CODES = "|".join(["dc[89a-f][0-9a-f]", *(f"{ord(letter):04x}" for letter in "\\" + _FORMULA)])
+FORMULA = "=+-@\t\r\n＝＋－＠"
+"""How text begins that a spreadsheet runs, or that it does once it has dropped a tab or a line's end."""
+_CODES = "|".join(["dc[89a-f][0-9a-f]", *(f"{ord(letter):04x}" for letter in "\\" + FORMULA)])
 _TO_ESCAPE = re.compile(rf"[\ud800-\udfff]|\\(?=u(?:{_CODES}))")
 _ESCAPED = re.compile(rf"\\u({_CODES})")
-_RUNS = re.compile(rf"\A(\s*?)([{re.escape(_FORMULA)}])")
-"""How text begins that a spreadsheet runs, or that it does once it has dropped a tab or a line's end."""
+_RUNS = re.compile(rf"\A(\s*?)([{re.escape(FORMULA)}])")
 
 
 def escape(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -13,13 +14,14 @@ from pathlib import Path
 
 from ..errors import InputError
 from .columns import Row
-from .names import defuse
+from .names import FORMULA, defuse
 
 ROW_GROUP = 10_000
 """Rows of a parquet's row group: what is held in memory while it is written."""
 PART_ROWS = 1_000_000
 """Rows of a file in a folder of parquets."""
 PART = "part-{:05}.parquet"
+_QUOTED = re.compile(rf'[,"\r\n]|[;\t]\s*[{re.escape(FORMULA)}]')
 
 
 def _write_csv(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
@@ -35,7 +37,7 @@ def _cell(value: str | float | None) -> str:
     Text is no formula to a spreadsheet, also to one that takes semicolons and tabs for commas.
     """
     text = "" if value is None else defuse(value) if isinstance(value, str) else str(value)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',;\t"\r\n') else text
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def _write_jsonl(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
