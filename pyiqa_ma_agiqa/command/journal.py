@@ -172,8 +172,8 @@ class Journal:
         for path, stamp in self.database.execute("SELECT path, stamp FROM sources"):
             if not is_still_at(os.fsdecode(path), stamp):
                 raise InputError(
-                    f"{printable(os.fsdecode(path))}: was changed after {self.path} listed its images; put it "
-                    "back as it was to go on, or give --restart to begin again"
+                    f"{printable(os.fsdecode(path))}: was changed after {self.path} listed its images; put "
+                    "it back as it was to go on, or give --restart to begin again"
                 )
 
     def done(self) -> int:
