@@ -9,11 +9,15 @@ import sys
 
 
 class Finder:
-    extends_pyiqa = True
+    extends_pyiqa = (
+        "pyiqa.default_model_configs",
+        "pyiqa.utils.registry",
+        "pyiqa.models.inference_model",
+    )
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "pyiqa.default_model_configs" or name == "pyiqa.utils.registry":
+        if name in Finder.extends_pyiqa:
             try:
                 from pyiqa_ma_agiqa.import_hook import find_spec
             except Exception as error:
@@ -26,7 +30,9 @@ class Finder:
 
 
 def install():
-    if not any(hasattr(finder, "extends_pyiqa") for finder in sys.meta_path):
+    # Another one may be that of a start-up file from before an upgrade, with fewer modules.
+    wanted = Finder.extends_pyiqa
+    if not any(getattr(finder, "extends_pyiqa", 0) == wanted for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .experts import GatedExperts, Mixture
+from .inference_guard import OwnReading
 from .input_checks import check_tensor
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
@@ -23,7 +24,7 @@ CHUNK = 16
 """Images that pass the backbones at once; bounds the memory of large batches."""
 
 
-class MAAGIQA(nn.Module):
+class MAAGIQA(OwnReading, nn.Module):
     r"""No-reference quality of AI-generated images, on the MOS scale of AGIQA-3K (about 0 to 5).
 
     The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower stands in

@@ -3,39 +3,69 @@
 pyiqa reads files, checks tensors and unpickles weights before a metric's network sees
 anything. Its reader turns a 16-bit grey image white (a wrong score), its errors do not name
 the broken file, and an empty batch fails inside torch. The network cannot help that, so three
-methods of `InferenceModel` are replaced by ones that ask first whose network the model holds:
-ours takes `input_checks.py`, any other the original method, with the arguments untouched.
+methods of `InferenceModel` are replaced, as soon as pyiqa has defined it, by ones that ask first
+whose metric this is: ours takes `input_checks.py`, any other the original method, with the
+arguments untouched.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
+from torch import nn
+
+from .errors import WeightsError
 from .input_checks import check_tensor, read_tensor
 
 GUARDED = "_pyiqa_ma_agiqa_guarded"
+WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module")
+"""Where wrappers keep the network: torch.compile; the parallel ones and averages; FSDP."""
 
 
-def guard(inference_model: type, ours: type | tuple[type, ...]) -> None:
+class OwnReading:
+    """Base of the networks whose metrics read images and weights by this package.
+
+    Attributes:
+        check_input_range: whether values must lie in [0, 1].
+        load_weights: takes the path of a weights file.
+    """
+
+    check_input_range: bool
+    load_weights: Callable[[Any], None]
+
+
+def guard(inference_model: type, names: Collection[str]) -> None:
     """Replace the three methods. Safe to repeat.
 
     Args:
         inference_model: pyiqa's class `InferenceModel`.
-        ours: class or classes of the networks for which the replacements act.
+        names: metrics that are ours whatever their network has been turned into. Any other is ours
+            if its network is an `OwnReading`, wrapped or not.
     """
     for name, replacement in REPLACEMENTS.items():
         original = inference_model.__dict__.get(name)
         if original is not None and not hasattr(original, GUARDED):
-            setattr(inference_model, name, _dispatch(original, replacement, ours))
+            setattr(inference_model, name, _dispatch(original, replacement, names))
 
 
-def _dispatch(original: Callable, replacement: Callable, ours: type | tuple[type, ...]) -> Callable:
+def own_network(model: Any) -> Any:
+    """The network of ours inside a metric, without what wraps it, or None."""
+    net = getattr(model, "net", None)
+    while isinstance(net, nn.Module) and not isinstance(net, OwnReading):
+        net = next((net._modules[name] for name in WRAPPERS if name in net._modules), None)
+    return net if isinstance(net, OwnReading) else None
+
+
+def _dispatch(original: Callable, replacement: Callable, names: Collection[str]) -> Callable:
+    replacement = torch.compiler.disable(replacement)  # it cannot trace the reading of an image
+
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        chosen = replacement if isinstance(getattr(self, "net", None), ours) else original
-        return chosen(self, *args, **kwargs)
+        ours = getattr(self, "metric_name", None) in names or own_network(self) is not None
+        return (replacement if ours else original)(self, *args, **kwargs)
 
     setattr(method, GUARDED, True)
     return method
@@ -47,12 +77,20 @@ def _to_batched_tensor(self: Any, img: Any) -> Any:
 
 def _is_valid_input(self: Any, x: Any) -> None:
     # pyiqa checks no range for losses, or where the user turned it off: the network follows.
-    self.net.check_input_range = self.check_input_range
+    network = own_network(self)
+    if network is not None:
+        network.check_input_range = self.check_input_range
     check_tensor(x, check_range=self.check_input_range)
 
 
 def _load_weights(self: Any, weights_path: Any, weight_keys: str = "params") -> None:
-    self.net.load_weights(weights_path)
+    network = own_network(self)
+    if network is None:
+        raise WeightsError(
+            f"{weights_path}: a network that was turned into a {type(self.net).__name__} takes no weights; "
+            "load them before"
+        )
+    network.load_weights(weights_path)
 
 
 REPLACEMENTS: dict[str, Callable] = {

@@ -1,8 +1,9 @@
 """Image sources to tensors, and what a tensor must be; every refusal is an `InputError`.
 
 The pixels are those of pyiqa's own reader (Pillow, ``convert("RGB")``, divided by 255), so
-EXIF orientation is not applied, transparency is dropped and an animation counts by its first
-frame. 16-bit grey images are the exception: that conversion clips them to white.
+EXIF orientation is not applied, transparency is dropped, an animation counts by its first frame
+and of 16-bit colours the upper 8 bits are read. 16-bit grey images are the exception: that conversion
+clips them to white.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .errors import InputError
+from .strict_loading import alone_with, load_whole
 
 SMALLEST_SIDE = 16
 """Smallest height and width in pixels."""
 TOLERANCE = 1e-6
 """How far values may lie outside [0, 1], as in pyiqa."""
 
-_TIFF_BITS_PER_SAMPLE = 258
-_strict_reading = threading.Lock()
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO = 0
+_SIGNED = 2
+_FULL_RANGE = (None, "JPEG2000", "PNG", "PPM", "TIFF")
+"""Formats, and None for an array, whose 16-bit grey is black at 0 and white at the largest value."""
 
 
 def read_tensor(source: Any) -> torch.Tensor:
@@ -34,6 +38,8 @@ def read_tensor(source: Any) -> torch.Tensor:
     Args:
         source: path (str or os.PathLike), content of an image file (bytes or bytearray), Pillow
             image, or a tensor, which is returned as it is, unchecked (`check_tensor` does that).
+            A Pillow image may be read by several threads at once. Where its pixels were loaded
+            before, they are taken as they are: a missing part can no longer be told.
 
     Returns:
         (1, 3, H, W), float32, RGB in [0, 1].
@@ -45,7 +51,9 @@ def read_tensor(source: Any) -> torch.Tensor:
     if isinstance(source, torch.Tensor):
         return source
     if isinstance(source, Image.Image):
-        return _pixels(source, getattr(source, "filename", "") or "the Pillow image")
+        name = os.fsdecode(getattr(source, "filename", "")) or "the Pillow image"
+        with alone_with(source):
+            return read_pillow(source, name)
     if isinstance(source, bytes | bytearray):
         return _decode(bytes(source), f"the image in {len(source)} bytes")
     if isinstance(source, str | os.PathLike):
@@ -136,48 +144,54 @@ def _decode(content: bytes, name: str) -> torch.Tensor:
         raise InputError(f"{name}: not an image that Pillow can read; convert it to PNG or JPEG") from None
     except Exception as error:
         raise _unreadable(name, error) from None
-    return _pixels(image, name)
+    return read_pillow(image, name)
 
 
-def _pixels(image: Image.Image, name: str) -> torch.Tensor:
+def read_pillow(image: Image.Image, name: str) -> torch.Tensor:
+    """Pillow image to tensor, as `read_tensor`, under a name for its errors; by one thread at a time."""
     _check_size(image.height, image.width, name)
     try:
-        _load(image)
-        if image.mode.startswith("I;16"):
-            pixels = np.asarray(image).astype(np.float32) / (2 ** _bits(image) - 1)
-            pixels = np.repeat(pixels[:, :, None], 3, 2)
-        elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, before Pillow had I;16
-            pixels = np.repeat(np.asarray(image).astype(np.float32)[:, :, None] / 65535, 3, 2)
-        elif image.mode in ("I", "F"):
-            raise InputError(
-                f"{name}: 32-bit grey pixels (mode {image.mode}) have no defined range; "
-                "convert it to 8 or 16 bits"
-            )
-        else:
-            pixels = np.asarray(image.convert("RGB")).astype(np.float32) / 255
-    except InputError:
-        raise
+        load_whole(image)
     except Exception as error:  # Pillow's decoders raise errors of many types
         raise _unreadable(name, error) from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).contiguous()
+    pixels = torch.from_numpy(_pixels(image, name)).permute(2, 0, 1).unsqueeze(0)
+    return pixels.contiguous()
 
 
-def _load(image: Image.Image) -> None:
-    if not ImageFile.LOAD_TRUNCATED_IMAGES:
-        image.load()
-        return
-    # One of pyiqa's modules sets this for the whole process; the missing part would be scored as grey.
-    with _strict_reading:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            image.load()
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = True
+def _pixels(image: Image.Image, name: str) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1] of a loaded image."""
+    # Mode I: 16 bits in PPM, and in PNG before Pillow had I;16.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if deep and image.format in _FULL_RANGE:
+        return np.repeat(_deep_levels(image)[:, :, None], 3, 2)
+    signed = _tag(image, _TIFF_SAMPLE_FORMAT) == _SIGNED
+    if deep or signed or image.mode in ("I", "F"):
+        raise InputError(
+            f"{name}: {'signed ' * signed}grey pixels (mode {image.mode}, {image.format}) have no defined "
+            "range; convert it to 8 bits, or to 16 unsigned bits as PNG"
+        )
+    try:
+        return np.asarray(image.convert("RGB")).astype(np.float32) / 255
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be turned from {image.mode} into RGB ({error}); convert it to PNG or JPEG"
+        ) from None
 
 
-def _bits(image: Image.Image) -> int:
-    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (16,))
-    return bits[0] if isinstance(bits, tuple) else bits
+def _deep_levels(image: Image.Image) -> np.ndarray:
+    white = 2 ** _tag(image, _TIFF_BITS_PER_SAMPLE, 16) - 1
+    levels = np.asarray(image).astype(np.float32)
+    if image.format == "TIFF" and _tag(image, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
+        levels = white - levels  # which Pillow does for 8 bits only
+    return levels / white
+
+
+def _tag(image: Image.Image, number: int, default: int | None = None) -> Any:
+    """First value of a tag of a TIFF."""
+    value = getattr(image, "tag_v2", {}).get(number, default)
+    return value[0] if isinstance(value, tuple) else value
 
 
 def _check_size(height: int, width: int, name: str) -> None:
@@ -194,4 +208,5 @@ def _unreadable(name: str, error: Exception) -> InputError:
             f"{name}: has more pixels than Pillow decodes ({error}); "
             "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         )
-    return InputError(f"{name}: the image is truncated or damaged ({error}); make or fetch the file again")
+    reason = str(error) or type(error).__name__
+    return InputError(f"{name}: the image is truncated or damaged ({reason}); make or fetch the file again")

@@ -1,4 +1,4 @@
-"""Adds the metrics, their classes and a data set to pyiqa's tables; imports neither pyiqa nor torch.
+"""Adds the metrics, their classes, a data set and our reader to pyiqa; imports neither pyiqa nor torch.
 
 pyiqa asks its table of metric names before any registry, and that table has no entry points.
 So `_startup.py` calls `extend` when one of the modules of `EXTENSIONS` has been imported.
@@ -19,6 +19,7 @@ from .configs import ARCHITECTURES, CONFIGS
 
 CONFIG_MODULE = "pyiqa.default_model_configs"
 REGISTRY_MODULE = "pyiqa.utils.registry"
+INFERENCE_MODULE = "pyiqa.models.inference_model"
 IMPORT_PATH = "pyiqa_ma_agiqa.registered:{}"
 PLACED = "_pyiqa_ma_agiqa"
 """Attribute of `CONFIG_MODULE`, which outlives reloads of this module: for each of our names the
@@ -76,7 +77,18 @@ def _add_classes(module: ModuleType) -> None:
     register_dataset(module)
 
 
+def _guard_reader(module: ModuleType) -> None:
+    model: type | None = getattr(module, "InferenceModel", None)
+    if model is None:
+        return
+    from .inference_guard import guard  # imports torch, as pyiqa has by now
+
+    placed = getattr(sys.modules.get(CONFIG_MODULE), PLACED, {})
+    guard(model, {name for name, entry in placed.items() if entry is not None})
+
+
 EXTENSIONS = {
     CONFIG_MODULE: _add_configs,
     REGISTRY_MODULE: _add_classes,
+    INFERENCE_MODULE: _guard_reader,
 }

@@ -6,7 +6,6 @@ import io
 import struct
 import sys
 import threading
-import time
 import zlib
 from contextlib import closing
 
@@ -96,6 +95,16 @@ def test_16_bit_grey_keeps_its_levels(tmp_path):
     levels = (np.arange(32 * 40).reshape(32, 40) * 50).astype(np.uint16)
     decoded = decode_bytes(saved(Image.fromarray(levels), "PNG"), tmp_path)
     assert torch.allclose(decoded.pixels[0, 0], torch.from_numpy(levels.astype(np.float32)) / 65535)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_pixels_are_those_that_were_read(kind, tmp_path):
+    """Pillow would map uncompressed pixels from the file itself, which may be another one by then."""
+    path = tmp_path / "image"
+    first, second = (Image.new("L", (40, 32), level) for level in (10, 200))
+    path.write_bytes(saved(first, kind))
+    decoded = decode(Item(str(path)), LIMITS, lambda pixels: path.write_bytes(saved(second, kind)))
+    assert torch.equal(decoded.pixels, read_tensor(first))
 
 
 def png_chunk(kind, content):
@@ -250,24 +259,39 @@ def test_pixels_in_flight_stay_within_the_room(sizes, workers):
     assert most[0] <= max(10, *sizes, 0)
 
 
-def test_decoding_runs_beside_the_consumer(tmp_path):
-    """While the consumer works on one image, the next ones are decoded."""
-    Image.fromarray(picture(300, 300)).save(tmp_path / "a.png")
+def counted(monkeypatch):
+    """A semaphore that each decoded image releases."""
+    decoded = threading.Semaphore(0)
+
+    def decode_and_count(*args):
+        try:
+            return decode(*args)
+        finally:
+            decoded.release()
+
+    monkeypatch.setattr("pyiqa_ma_agiqa.command.decoding.decode", decode_and_count)
+    return decoded
+
+
+def test_decoding_runs_beside_the_consumer(tmp_path, monkeypatch):
+    """While the consumer works on the first image, the next ones are decoded."""
+    decoded = counted(monkeypatch)
+    Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")
     items = [(number, Item(str(tmp_path / "a.png"))) for number in range(6)]
-    with closing(decode_ahead(iter(items), Limits(10**7, 10**7), workers=2)) as images:
+    with closing(decode_ahead(iter(items), LIMITS, workers=2)) as images:
         next(images)
-        time.sleep(0.5)
-        began = time.perf_counter()
-        next(images)
-        assert time.perf_counter() - began < 0.1
+        assert all(decoded.acquire(timeout=60) for _ in range(4)), "they wait for the consumer"
 
 
-def drain(folder, max_pixels):
-    """Take images slowly, decoded ahead by many threads."""
+def drain(folder, max_pixels, at_once):
+    """Take images once so many are decoded ahead, by many threads."""
     items = ((number, Item(f"{folder}/{number}.png")) for number in range(6))
-    for _, image in decode_ahead(items, Limits(max_pixels, 10**7), workers=8):
-        assert not image.error
-        time.sleep(0.1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        decoded = counted(monkeypatch)
+        for number, image in decode_ahead(items, Limits(max_pixels, 10**7), workers=8):
+            assert not image.error
+            if number == 0:
+                assert all(decoded.acquire(timeout=60) for _ in range(at_once))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -275,7 +299,7 @@ def test_memory_is_bounded_by_the_limit_on_pixels(tmp_path):
     """Images that are large for the limit are decoded one at a time: 48 MB each in float32."""
     for number in range(6):
         Image.new("RGB", (2000, 2000)).save(tmp_path / f"{number}.png")
-    one_at_a_time = call_measured(drain, str(tmp_path), 4_000_000)
-    all_at_once = call_measured(drain, str(tmp_path), 40_000_000)
+    one_at_a_time = call_measured(drain, str(tmp_path), 4_000_000, 1)
+    all_at_once = call_measured(drain, str(tmp_path), 40_000_000, 6)
     assert one_at_a_time[0] == all_at_once[0] == 0
     assert one_at_a_time[1] < all_at_once[1] - 3 * 48

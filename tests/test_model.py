@@ -112,6 +112,21 @@ def test_as_loss_gives_finite_gradients():
         assert image.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("kind", ["ramp", "contrast"])
+def test_gradient_is_the_slope_of_the_loss(kind):
+    """Central differences; without either view of the image the gradient is off by a tenth and more."""
+    loss = pyiqa.create_metric("ma_agiqa", as_loss=True, device="cpu")
+    image = batch(1, 48, 64)
+    ramp = torch.linspace(-0.5, 0.5, 48)[:, None] + torch.linspace(-0.5, 0.5, 64)
+    direction = ramp.expand_as(image) if kind == "ramp" else image - image.mean()
+    variable = image.clone().requires_grad_()
+    loss(variable).backward()
+    step = 0.005
+    with torch.no_grad():
+        slope = (loss(image + step * direction) - loss(image - step * direction)) / (2 * step)
+    assert (variable.grad * direction).sum().item() == pytest.approx(slope.item(), rel=0.04)
+
+
 def test_copies_and_pickles_score_the_same(metric):
     image = batch(1, 100, 120)
     expected = metric(image)

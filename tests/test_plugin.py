@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import configparser
+import copy
 import json
+import os
+import pickle
 import statistics
 import subprocess
 import sys
 
-import pyiqa
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from pyiqa.models.inference_model import InferenceModel
 from pyiqa.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 import pyiqa_ma_agiqa
+from pyiqa_ma_agiqa import InputError, WeightsError, _startup
 from pyiqa_ma_agiqa.arch import MAAGIQA
 from pyiqa_ma_agiqa.configs import CONFIGS
 from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
@@ -22,18 +30,12 @@ from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
 from .conftest import ROOT
 
 
-def fresh(code):
+def fresh(code, *arguments, **variables):
     """What a fresh process prints that imports from the checkout."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_listed_as_a_no_reference_metric():
-    assert "ma_agiqa" in pyiqa.list_models()
-    assert "ma_agiqa" in pyiqa.list_models("NR")
-    assert "ma_agiqa" not in pyiqa.list_models("FR")
-    assert "ma_agiqa" in pyiqa.list_models(filter="ma_*")
 
 
 def test_listed_on_the_command_line(monkeypatch, capsys):
@@ -90,7 +92,8 @@ def test_import_is_light():
 OTHERS = """
 import io, json, sys, warnings, numpy, pyiqa, torch
 from PIL import Image
-import pyiqa_ma_agiqa
+from pyiqa.models.inference_model import InferenceModel
+from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS
 image = Image.fromarray(numpy.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=numpy.uint8))
 deep = Image.fromarray(numpy.linspace(0, 65535, 4096).reshape(64, 64).astype(numpy.uint16))
 buffer = io.BytesIO(); image.save(buffer, "PNG"); content = buffer.getvalue()
@@ -107,7 +110,10 @@ def outcomes():
     reference = [batch]
     found = [outcome(m, i, *reference[: m.metric_mode == "FR"]) for m in metrics for i in inputs]
     return found + [outcome(m.load_weights, "no.pth") for m in metrics]
+guarded = {name: getattr(InferenceModel, name) for name in REPLACEMENTS}
+[setattr(InferenceModel, name, method.__wrapped__) for name, method in guarded.items()]
 before = outcomes()
+[setattr(InferenceModel, name, method) for name, method in guarded.items()]
 ours = pyiqa.create_metric("ma_agiqa", pretrained=False, device="cpu")
 after = outcomes()
 modules = [m for m in sys.modules if m.startswith("pyiqa.archs.") and m.endswith("_arch")]
@@ -143,7 +149,7 @@ class TestGuard:
 
     def test_passes_arguments_on_untouched(self):
         model = type("Model", (), dict(vars(self.Theirs)))
-        guard(model, MAAGIQA)
+        guard(model, CONFIGS)
         for name in ("_to_batched_tensor", "load_weights"):
             argument = object()
             args, kwargs = getattr(model(), name)(argument, 2, key=argument)
@@ -151,14 +157,109 @@ class TestGuard:
 
     def test_is_safe_to_repeat_and_skips_what_is_missing(self):
         model = type("Model", (), dict(vars(self.Theirs)))
-        guard(model, MAAGIQA)
+        guard(model, CONFIGS)
         once = dict(vars(model))
-        guard(model, MAAGIQA)
+        guard(model, CONFIGS)
         assert dict(vars(model)) == once
         assert "is_valid_input" not in once
 
-    def test_is_in_place_once(self, untrained_metric):
+    def test_is_in_place_once(self):
         for name in REPLACEMENTS:
             method = getattr(InferenceModel, name)
             assert not hasattr(method.__wrapped__, "__wrapped__")
             assert method.__wrapped__.__module__ == InferenceModel.__module__
+
+    def test_a_start_up_file_from_before_an_upgrade_is_made_up_for(self, monkeypatch):
+        class Before:
+            extends_pyiqa = True
+
+        others = [finder for finder in sys.meta_path if not hasattr(finder, "extends_pyiqa")]
+        monkeypatch.setattr(sys, "meta_path", [Before, *others])
+        for _ in range(2):
+            _startup.install()
+            assert sys.meta_path == [_startup.Finder, Before, *others]
+
+
+@pytest.fixture(scope="module")
+def deep_path(tmp_path_factory):
+    """A 16-bit grey image, which pyiqa's own reader turns white."""
+    path = tmp_path_factory.mktemp("deep") / "deep.png"
+    Image.fromarray((np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)).save(path)
+    return str(path)
+
+
+UNPICKLE = """
+import pickle, sys
+metric = pickle.load(open(sys.argv[1], "rb"))
+try:
+    metric("no.png")
+except Exception as error:
+    print(type(error).__name__, error)
+print(metric(sys.argv[2]).item())
+"""
+
+
+@pytest.mark.parametrize("disabled", ["", "1"])
+def test_unpickled_in_a_fresh_process(untrained_metric, deep_path, tmp_path, disabled):
+    path = tmp_path / "metric.pickle"
+    path.write_bytes(pickle.dumps(untrained_metric))
+    error, score = fresh(UNPICKLE, str(path), deep_path, PYIQA_MA_AGIQA_DISABLE=disabled).splitlines()[-2:]
+    assert error == "InputError no.png: no such file; check the path"
+    assert float(score) == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+
+
+def compiled(net):
+    return torch.compile(net, backend="eager")
+
+
+WRAPPERS = {
+    "parallel": nn.DataParallel,
+    "compiled": compiled,
+    "both": lambda net: compiled(nn.DataParallel(net)),
+    "average": AveragedModel,
+}
+
+
+class TestWrapped:
+    @staticmethod
+    def wrapped(metric, wrap):
+        metric = copy.deepcopy(metric)
+        metric.net = wrap(metric.net)
+        return metric
+
+    @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+    def test_network(self, untrained_metric, deep_path, tmp_path, wrap):
+        metric = self.wrapped(untrained_metric, wrap)
+        metric.metric_name = "named by its owner"
+        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+        with pytest.raises(InputError, match="no such file"):
+            metric("no.png")
+        with pytest.raises(WeightsError, match="no such weights file"):
+            metric.load_weights(str(tmp_path / "no.safetensors"))
+
+    @pytest.mark.parametrize("wrap", [nn.DataParallel, compiled])
+    def test_range_of_a_loss(self, untrained_metric, wrap):
+        metric = self.wrapped(untrained_metric, wrap)
+        metric.as_loss, metric.check_input_range = True, False
+        image = torch.full((1, 3, 16, 16), 1.4, requires_grad=True)
+        metric(image).backward()
+        assert image.grad.isfinite().all()
+
+    def test_network_turned_into_something_else(self, untrained_metric, deep_path):
+        metric = self.wrapped(untrained_metric, lambda net: nn.Sequential(net))
+        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+        with pytest.raises(WeightsError, match="turned into a Sequential takes no weights"):
+            metric.load_weights("no.safetensors")
+
+    def test_metric_compiled_as_a_whole(self, untrained_metric, deep_path):
+        metric = compiled(copy.deepcopy(untrained_metric))
+        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+        with pytest.raises(InputError, match="no such file"):
+            metric("no.png")
+
+    def test_subclasses(self, untrained_metric, deep_path):
+        metric = copy.deepcopy(untrained_metric)
+        metric.__class__ = type("Metric", (InferenceModel,), {})
+        metric.net.__class__ = type("Network", (MAAGIQA,), {})
+        metric.metric_name = "named by its owner"
+        assert metric(deep_path).item() == untrained_metric(deep_path).item()

@@ -44,6 +44,7 @@ def test_listed_as_no_reference(name):
     assert name in pyiqa.list_models()
     assert name in pyiqa.list_models(metric_mode="NR")
     assert name not in pyiqa.list_models(metric_mode="FR")
+    assert name in pyiqa.list_models(filter="ma_*")
 
 
 @names

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
-from ..input_checks import read_tensor
+from ..input_checks import read_pillow
 from .items import Item, read_item
 from .names import printable
 
@@ -107,8 +107,7 @@ def decode(item: Item, limits: Limits, take_turn: Callable[[int], None] = lambda
         _check_pixels(image, limits.max_pixels)
         waiting = False
         take_turn(width * height)
-        image.filename = item.name  # type: ignore[attr-defined]
-        return Decoded(read_tensor(image), width, height)
+        return Decoded(read_pillow(image, item.name), width, height)
     except InputError as error:
         reason = str(error).removeprefix(f"{item.name}: ")
     except MemoryError:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..experts import EXPERTS, Mixture, gated_mixture
+from ..inference_guard import OwnReading
 from ..input_checks import check_tensor
 from ..semantic_cache import SemanticCache
 from .branch import PATCHES, QualityBranch
@@ -37,7 +38,7 @@ def semantic_expert() -> nn.Sequential:
     return nn.Sequential(nn.Linear(SEMANTIC_WIDTH, PATCHES), nn.ReLU(), nn.Dropout(DROPOUT))
 
 
-class MAAGIQAOwl2(QualityBranch):
+class MAAGIQAOwl2(OwnReading, QualityBranch):
     r"""No-reference quality of AI-generated images, on the MOS scale of AGIQA-3K (about 0 to 5).
 
     The published system: its quality branch, its experts and its gate, with the parameter names of
