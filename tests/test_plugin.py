@@ -25,7 +25,9 @@ import pyiqa_ma_agiqa
 from pyiqa_ma_agiqa import InputError, WeightsError, _startup
 from pyiqa_ma_agiqa.arch import MAAGIQA
 from pyiqa_ma_agiqa.configs import CONFIGS
-from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
+from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, OwnReading, guard
+from pyiqa_ma_agiqa.input_checks import check_tensor
+from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
 
 from .conftest import ROOT
 
@@ -180,11 +182,14 @@ class TestGuard:
             assert sys.meta_path == [_startup.Finder, Before, *others]
 
 
+DEEP = (np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)
+
+
 @pytest.fixture(scope="module")
 def deep_path(tmp_path_factory):
     """A 16-bit grey image, which pyiqa's own reader turns white."""
     path = tmp_path_factory.mktemp("deep") / "deep.png"
-    Image.fromarray((np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)).save(path)
+    Image.fromarray(DEEP).save(path)
     return str(path)
 
 
@@ -208,11 +213,25 @@ def test_unpickled_in_a_fresh_process(untrained_metric, deep_path, tmp_path, dis
     assert float(score) == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
 
 
+class Brightness(OwnReading, nn.Module):
+    """A network of ours that is quick to compile: the mean of the image."""
+
+    check_input_range = True
+
+    def forward(self, x):
+        return check_tensor(x, check_range=self.check_input_range).mean((1, 2, 3))[:, None]
+
+    def load_weights(self, path):
+        raise WeightsError(f"{path} came through")
+
+
 def compiled(net):
     return torch.compile(net, backend="eager")
 
 
 WRAPPERS = {
+    "none": lambda net: net,
+    "subclass": lambda net: type("Network", (type(net),), {})(),
     "parallel": nn.DataParallel,
     "compiled": compiled,
     "both": lambda net: compiled(nn.DataParallel(net)),
@@ -222,44 +241,54 @@ WRAPPERS = {
 
 class TestWrapped:
     @staticmethod
-    def wrapped(metric, wrap):
-        metric = copy.deepcopy(metric)
-        metric.net = wrap(metric.net)
+    def metric(untrained_metric, wrap, **settings):
+        metric = copy.copy(untrained_metric)
+        metric._modules = {}
+        metric.net = wrap(Brightness())
+        for name, value in settings.items():
+            setattr(metric, name, value)
         return metric
 
-    @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
-    def test_network(self, untrained_metric, deep_path, tmp_path, wrap):
-        metric = self.wrapped(untrained_metric, wrap)
-        metric.metric_name = "named by its owner"
-        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+    @staticmethod
+    def assert_reads(metric, deep_path):
+        assert metric(deep_path).item() == pytest.approx(DEEP.mean() / 65535, abs=1e-6)
         with pytest.raises(InputError, match="no such file"):
             metric("no.png")
-        with pytest.raises(WeightsError, match="no such weights file"):
-            metric.load_weights(str(tmp_path / "no.safetensors"))
 
-    @pytest.mark.parametrize("wrap", [nn.DataParallel, compiled])
+    @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+    def test_network(self, untrained_metric, deep_path, wrap):
+        metric = self.metric(untrained_metric, wrap, metric_name="named by its owner")
+        self.assert_reads(metric, deep_path)
+        with pytest.raises(WeightsError, match="no file came through"):
+            metric.load_weights("no file")
+
+    @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
     def test_range_of_a_loss(self, untrained_metric, wrap):
-        metric = self.wrapped(untrained_metric, wrap)
-        metric.as_loss, metric.check_input_range = True, False
+        metric = self.metric(untrained_metric, wrap, as_loss=True, check_input_range=False)
         image = torch.full((1, 3, 16, 16), 1.4, requires_grad=True)
         metric(image).backward()
-        assert image.grad.isfinite().all()
+        assert torch.allclose(image.grad, torch.full_like(image, 1 / image.numel()))
 
     def test_network_turned_into_something_else(self, untrained_metric, deep_path):
-        metric = self.wrapped(untrained_metric, lambda net: nn.Sequential(net))
-        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+        metric = self.metric(untrained_metric, nn.Sequential)
+        self.assert_reads(metric, deep_path)
         with pytest.raises(WeightsError, match="turned into a Sequential takes no weights"):
-            metric.load_weights("no.safetensors")
+            metric.load_weights("no file")
 
     def test_metric_compiled_as_a_whole(self, untrained_metric, deep_path):
-        metric = compiled(copy.deepcopy(untrained_metric))
-        assert metric(deep_path).item() == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
-        with pytest.raises(InputError, match="no such file"):
+        self.assert_reads(compiled(self.metric(untrained_metric, WRAPPERS["none"])), deep_path)
+
+    def test_metric_of_a_subclass_and_copies(self, untrained_metric, deep_path):
+        metric = self.metric(untrained_metric, nn.DataParallel, metric_name="named by its owner")
+        metric.__class__ = type("Metric", (InferenceModel,), {})
+        self.assert_reads(metric, deep_path)
+        self.assert_reads(copy.deepcopy(metric), deep_path)
+
+    def test_networks_of_others_are_left_alone(self, untrained_metric, deep_path):
+        metric = self.metric(untrained_metric, lambda net: nn.DataParallel(nn.Conv2d(3, 1, 1)))
+        metric.metric_name = "theirs"
+        with pytest.raises(FileNotFoundError):
             metric("no.png")
 
-    def test_subclasses(self, untrained_metric, deep_path):
-        metric = copy.deepcopy(untrained_metric)
-        metric.__class__ = type("Metric", (InferenceModel,), {})
-        metric.net.__class__ = type("Network", (MAAGIQA,), {})
-        metric.metric_name = "named by its owner"
-        assert metric(deep_path).item() == untrained_metric(deep_path).item()
+    def test_our_networks_take_part(self):
+        assert issubclass(MAAGIQA, OwnReading) and issubclass(MAAGIQAOwl2, OwnReading)
