@@ -13,7 +13,7 @@ from torch import nn
 from .experts import EXPERTS
 
 TABLE = Path(__file__).resolve().parent / "reference_scores.json"
-"""Written by `benchmarks/reference_scores.py`."""
+"""Written by `benchmarks/accuracy/reference_scores.py`."""
 METRIC = "ma_agiqa"
 """The one metric that has been run on the whole test part."""
 PERCENTS = np.arange(101)

@@ -11,7 +11,7 @@ import pytest
 
 from pyiqa_ma_agiqa import InputError, agiqa3k
 
-from .benchmark_scripts import rated_folder
+from .rated import rated_folder
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.stats import percentileofscore
 
 import pyiqa_ma_agiqa
+from benchmarks.accuracy.reference_scores import PREDICTIONS, reference
 from pyiqa_ma_agiqa.command.explain import output_stems
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
@@ -32,7 +33,6 @@ from pyiqa_ma_agiqa.explaining.wording import MINUS, map_in_words, parts_of, spr
 from pyiqa_ma_agiqa.explanation import Explanation, explain
 from pyiqa_ma_agiqa.reference_scores import TABLE, percentile, reference_scores
 
-from .benchmark_scripts import script
 from .conftest import ROOT, quick_patch_features
 from .published import random_semantic
 
@@ -162,7 +162,7 @@ def test_other_weights_have_no_reference(tmp_path, metric):
 
 @pytest.fixture(scope="module")
 def predictions():
-    return pd.read_parquet(ROOT / "benchmarks/results/accuracy_official/scores.parquet")["ma_agiqa"]
+    return pd.read_parquet(ROOT / "benchmarks/accuracy/official/scores.parquet")["ma_agiqa"]
 
 
 def test_the_percentile_is_that_of_the_predictions(predictions):
@@ -173,11 +173,8 @@ def test_the_percentile_is_that_of_the_predictions(predictions):
     assert reference_scores().images == len(predictions)
 
 
-PREDICTIONS = ROOT / "benchmarks/results/reference_predictions.parquet"
-
-
 def test_the_shipped_table_is_what_its_script_writes():
-    assert json.loads(TABLE.read_text()) == script("reference_scores").reference(PREDICTIONS)
+    assert json.loads(TABLE.read_text()) == reference(PREDICTIONS)
 
 
 def test_typical_shares_sum_to_the_mean_score(predictions):
@@ -188,7 +185,7 @@ def test_predictions_of_other_weights_are_refused(tmp_path):
     rows = pd.read_parquet(PREDICTIONS).assign(weights="000000000000")
     rows.to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InputError, match="not by weights"):
-        script("reference_scores").reference(tmp_path / "other.parquet")
+        reference(tmp_path / "other.parquet")
 
 
 def test_the_columns_hold_all_predictions(predictions):

@@ -17,7 +17,6 @@ from pyiqa_ma_agiqa.published import swin
 from pyiqa_ma_agiqa.published.branch import QualityBranch
 from pyiqa_ma_agiqa.published.transposed_attention import TransposedAttention
 
-from .benchmark_scripts import script
 from .images import batch
 from .published import CASES, case_image, case_semantic, random_semantic
 
@@ -88,7 +87,8 @@ def test_alone_and_in_a_batch(net, scored):
 
 
 def test_a_literal_reading_scores_the_same(net, monkeypatch):
-    benchmark = script("published_branch")
+    from benchmarks.published_system import published_branch as benchmark
+
     monkeypatch.setitem(benchmark.BUILD, benchmark.OURS, lambda: net)
     literal = benchmark.pair()[benchmark.LITERAL]
     with torch.no_grad():

@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.published_system import random_published
 from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Config, MPlugOwl2Model
-
-from .benchmark_scripts import script
 
 SIDE = 56
 SHARDS = 3
-random_published = script("random_published")
 train_tokenizer = random_published.train_tokenizer
 
 UNUSED: dict[str, Any] = {

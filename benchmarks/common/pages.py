@@ -1,0 +1,113 @@
+"""Which page holds which tables, and which figures of result files its prose quotes.
+
+Who moves a table or rewrites such a sentence changes it here, too. A table is added by a line here and, in
+the page, the line `No result yet for the table NAME:`, which `tables.py` replaces.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.ablations.ablation_tables import ablations, precision
+from benchmarks.accuracy import published
+from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets
+from benchmarks.command.score_tables import cost, score_command
+from benchmarks.common.filling import Block, Page, Quote, at, difference
+from benchmarks.common.table_parts import of_file
+from benchmarks.published_system.published_tables import published_system
+from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
+from benchmarks.speed.speed_tables import efficiency
+
+BLOCKS = {
+    "accuracy": Block("| metric | SRCC, `official` |", accuracy),
+    "accuracy_details": Block("### Split `official`", accuracy_details),
+    "data_sets": Block("**AGIQA-3K**", data_sets),
+    "ablations": Block("| ablation |", of_file("ablations/ablations.json", ablations)),
+    "precision": Block("| precision |", of_file("ablations/ablations.json", precision)),
+    "robustness": Block("| photograph |", of_file("robustness/robustness.json", robustness)),
+    "robustness_of_generated": Block(
+        "| generated image |", of_file("robustness/robustness.json", robustness_of_generated)
+    ),
+    "published_system": Block("| mPLUG-Owl2-7B |", published_system),
+    "efficiency": Block("| 512 x 512 |", of_file("speed/efficiency.json", efficiency)),
+    "score_command": Block("| 500 images |", of_file("command/score_command.json", score_command)),
+    "cost": Block("| cost |", of_file("command/score_command.json", cost)),
+}
+
+
+def _agreement(split: str, statistic: str):
+    return at(f"{SPLITS[split]}/result.json", f"metrics/ma_agiqa/agreement/{statistic}/value")
+
+
+def _printed(method: str):
+    return tuple(lambda _, figure=figure: float(figure) for figure in published.AGIQA3K[method])
+
+
+_row = partial(at, "ablations/ablations.json")
+_SHIPPED = "8 bits, float32 arithmetic: as shipped"
+_MANIFEST = "../weights_manifest.json"
+_WHOLE = "the whole recipe"
+
+
+def _lead_over_whole(row: str):
+    return difference(_row(f"rows/{row}/test/srcc"), _row(f"rows/{_WHOLE}/test/srcc"))
+
+
+def _cost_of_bits(row: str):
+    return difference(_row(f"precision/{_SHIPPED}/srcc"), _row(f"precision/{row}/srcc"))
+
+
+PAGES = {
+    "README.md": Page(
+        ("score_command", "cost", "published_system", "accuracy", "robustness", "efficiency"),
+        (
+            Quote(
+                "measured: {.3} / {.3} on `official`, {.3} / {.3} on `prompt_disjoint`",
+                tuple(_agreement(split, name) for split in SPLITS for name in ("srcc", "plcc")),
+            ),
+            Quote("published: {.4} / {.4} on `official`; not measured here", _printed("MA-AGIQA")),
+            Quote(
+                "{2} s for 512 × 512 on 2 cores",
+                (at("speed/efficiency.json", "cpu_float32/latency_seconds/ma_agiqa/median"),),
+            ),
+            Quote(
+                "in float32 has SRCC {.4} and PLCC {.4} on the official",
+                tuple(
+                    at(_MANIFEST, f"files/0/metrics/AGIQA-3K official, float32/test/{name}")
+                    for name in ("srcc", "plcc")
+                ),
+            ),
+            Quote(
+                "test part, against {.4} and {.4} as stored",
+                (_agreement("official", "srcc"), _agreement("official", "plcc")),
+            ),
+        ),
+    ),
+    "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
+    "benchmarks/speed/README.md": Page(("efficiency",)),
+    "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
+    "benchmarks/published_system/README.md": Page(("published_system",)),
+    "benchmarks/command/README.md": Page(("score_command", "cost")),
+    "benchmarks/ablations/README.md": Page(
+        ("ablations", "precision"),
+        (
+            Quote(
+                "are ahead of the whole recipe in SRCC, by {.3} and {.3} on test",
+                (
+                    _lead_over_whole("two views: image and central crop"),
+                    _lead_over_whole("blocks 9 to 12 of the tower fine-tuned"),
+                ),
+            ),
+            Quote(
+                "6 bits cost {.3} SRCC and change a score by {.2} on average, 4 bits cost {.2} and change it "
+                "by {.2}.",
+                (
+                    _cost_of_bits("6 bits, float32 arithmetic"),
+                    _row("precision/6 bits, float32 arithmetic/mean_change"),
+                    _cost_of_bits("4 bits, float32 arithmetic"),
+                    _row("precision/4 bits, float32 arithmetic/mean_change"),
+                ),
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,120 @@
+"""The benchmark of speed with stand-ins for the metrics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.speed import efficiency, speed_tables
+
+
+class StandIn(torch.nn.Module):
+    """A metric that counts its calls by batch and side; ours has the networks that the benchmark asks for."""
+
+    def __init__(self, calls: list, fails: bool = False) -> None:
+        super().__init__()
+        self.calls, self.fails = calls, fails
+        tower = SimpleNamespace(forward_features=lambda pixels: calls.append("tower"))
+        self.net = SimpleNamespace(
+            encoder=SimpleNamespace(tower=tower),
+            branch=lambda pixels: calls.append("branch"),
+            backbone_passes=lambda pixels: calls.append("passes"),
+            test_sample=20,
+        )
+
+    def forward(self, pixels):
+        if self.fails:
+            raise RuntimeError("not in this precision\nat all")
+        self.calls.append((len(pixels), pixels.shape[-1]))
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the script as its command line does, with stand-ins; gives its result and the calls by metric."""
+
+    def call(*words, fails=()):
+        calls = {name: [] for name in ("ma_agiqa", "maniqa", "musiq")}
+        own = {name: {"peak_memory_increase_mib": 100.0, "load_seconds": 0.5} for name in calls}
+        own = {name: entry | {"weights_mib": 9.0} for name, entry in own.items()}
+        monkeypatch.setattr(efficiency, "each_in_its_own_process", lambda _: (own, {"arniqa": "no file"}))
+        monkeypatch.setattr(efficiency, "create", lambda name, *_: StandIn(calls[name], name in fails))
+        monkeypatch.setattr(efficiency, "import_seconds", lambda: efficiency.spread(np.array([0.01])))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        words = ["--untrained", "--threads", "1", "--out", str(tmp_path), *words]
+        monkeypatch.setattr("sys.argv", ["efficiency.py", *words])
+        efficiency.main()
+        return json.loads((tmp_path / "efficiency.json").read_text()), calls
+
+    return call
+
+
+def test_one_measurement_has_one_figure(run):
+    found, calls = run("--rounds", "3", "--batches", "1", "2", "--sides", "32", "512")
+    cpu = found["cpu_float32"]
+    latency = cpu["latency_seconds"]["ma_agiqa"]
+    assert cpu["latency_seconds_by_side"]["512"] == latency
+    assert cpu["images_per_second_by_batch"]["1"]["median"] == pytest.approx(1 / latency["median"], rel=1e-4)
+    # A try and a warm-up, then an untimed and a timed call a round; the row of the image is timed once.
+    assert {key: calls["ma_agiqa"].count(key) for key in ((1, 512), (2, 512), (1, 32))} == {
+        (1, 512): 2 + 2 * 3,
+        (2, 512): 1 + 2 * 3,
+        (1, 32): 1 + 2 * 3,
+    }
+    assert calls["maniqa"] == [(1, 512)] * 8
+    assert calls["ma_agiqa"].count("tower") == calls["ma_agiqa"].count("branch") == 7
+    assert found["commit"]
+    text = speed_tables.efficiency(found)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ma")]
+    assert [row[0] for row in rows] == ["| ma_agiqa", "| maniqa, 20 crops an image"]
+    assert rows[0][1] in next(line for line in text.splitlines() if line.startswith("| ms (quartiles)"))
+    assert rows[0][3:] == ["100", "0.50", "9 |"]
+    assert "Could not be built here: arniqa." in text and "read by pyiqa's own code" in text
+
+
+def test_a_metric_that_fails_in_a_precision_is_skipped(run):
+    found, _ = run("--rounds", "1", "--batches", "1", "--sides", "512", fails=("musiq",))
+    cpu = found["cpu_float32"]
+    assert cpu["skipped"] == {"musiq": "not in this precision"}
+    assert set(cpu["time_over_ours"]) == {"maniqa"}
+    assert set(cpu["latency_seconds"]) == {"ma_agiqa", "maniqa", "backbone passes", "bare networks"}
+
+
+def test_a_metric_that_cannot_be_built_is_left_out_but_ours_is_an_error(monkeypatch):
+    options = SimpleNamespace(others=["musiq", "arniqa"])
+
+    def in_own_process(name, _):
+        if name == bad:
+            raise subprocess.CalledProcessError(1, "x", stderr="Traceback\nOSError: no random weights\n")
+        return {"load_seconds": 1.0}
+
+    monkeypatch.setattr(efficiency, "in_own_process", in_own_process)
+    bad = "arniqa"
+    found, not_built = efficiency.each_in_its_own_process(options)
+    assert list(found) == ["ma_agiqa", "musiq"]
+    assert not_built == {"arniqa": "OSError: no random weights"}
+    bad = "ma_agiqa"
+    with pytest.raises(subprocess.CalledProcessError):
+        efficiency.each_in_its_own_process(options)
+
+
+def test_files_are_written_by_one_process_and_read_by_the_next(monkeypatch):
+    runs = []
+
+    def process(command, **_):
+        folder = command[command.index("--files") + 1]
+        runs.append(folder)
+        with open(f"{folder}/weights", "wb") as file:
+            file.write(bytes(2**20))
+        return SimpleNamespace(stdout=f'noise\n{{"load_seconds": {len(runs)}}}\n')
+
+    monkeypatch.setattr(subprocess, "run", process)
+    options = SimpleNamespace(threads=1, untrained=False)
+    assert efficiency.in_own_process("musiq", options) == {"load_seconds": 2, "weights_mib": 1.0}
+    assert len(runs) == 2 and runs[0] == runs[1]
+    shipped = efficiency.shipped_weights().stat().st_size / 2**20
+    assert efficiency.in_own_process("ma_agiqa", options) == {"load_seconds": 3, "weights_mib": shipped}
