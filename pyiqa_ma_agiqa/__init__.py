@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ._startup import install
 from .errors import InputError, WeightsError
 from .plugin import extend_imported
+from .version import __version__
 
 if TYPE_CHECKING:
     from .arch import MAAGIQA
     from .explanation import Explanation, explain
 
-__version__ = "0.1.0"
 __all__ = ["MAAGIQA", "Explanation", "InputError", "WeightsError", "__version__", "explain"]
 
 _LAZY = {"MAAGIQA": ".arch", "Explanation": ".explanation", "explain": ".explanation"}

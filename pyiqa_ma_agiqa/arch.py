@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .experts import GatedExperts, Mixture
-from .inference_guard import OwnReading
+from .own_network import OwnReading
 from .input_checks import check_tensor
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch

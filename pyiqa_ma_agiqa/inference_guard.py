@@ -15,28 +15,12 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from torch import nn
 
 from .errors import WeightsError
 from .input_checks import check_tensor, read_tensor
+from .own_network import own_network
 
 GUARDED = "_pyiqa_ma_agiqa_guarded"
-WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module")
-"""Where wrappers keep the network: torch.compile; the parallel ones and averages; FSDP."""
-
-
-class OwnReading:
-    """Base of the networks whose metrics read images and weights by this package.
-
-    Attributes:
-        check_input_range: whether values must lie in [0, 1].
-        load_weights: takes the path of a weights file.
-    """
-
-    check_input_range: bool
-    load_weights: Callable[[Any], None]
-
-
 def guard(inference_model: type, names: Collection[str]) -> None:
     """Replace the three methods. Safe to repeat.
 
@@ -49,14 +33,6 @@ def guard(inference_model: type, names: Collection[str]) -> None:
         original = inference_model.__dict__.get(name)
         if original is not None and not hasattr(original, GUARDED):
             setattr(inference_model, name, _dispatch(original, replacement, names))
-
-
-def own_network(model: Any) -> Any:
-    """The network of ours inside a metric, without what wraps it, or None."""
-    net = getattr(model, "net", None)
-    while isinstance(net, nn.Module) and not isinstance(net, OwnReading):
-        net = next((net._modules[name] for name in WRAPPERS if name in net._modules), None)
-    return net if isinstance(net, OwnReading) else None
 
 
 def _dispatch(original: Callable, replacement: Callable, names: Collection[str]) -> Callable:

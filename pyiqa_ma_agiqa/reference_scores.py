@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from .experts import EXPERTS
+from .own_network import own_network
 
 TABLE = Path(__file__).resolve().parent / "reference_scores.json"
 """Written by `benchmarks/accuracy/reference_scores.py`."""
@@ -50,8 +51,7 @@ def reference_scores() -> ReferenceScores:
 
 def has_reference(metric: nn.Module) -> bool:
     """Whether the reference predictions are this metric's own: those of ma_agiqa with the shipped weights."""
-    net = getattr(metric, "net", metric)
-    return bool(getattr(getattr(net, "_orig_mod", net), "has_shipped_weights", False))
+    return bool(getattr(own_network(metric), "has_shipped_weights", False))
 
 
 def percentile(score: float) -> float:

@@ -214,7 +214,7 @@ def test_an_upgrade_in_mid_run_is_refused(here, interrupt, capsys, monkeypatch, 
         importlib.metadata, "version", lambda name: "9.9" if name == package else version(name)
     )
     if package == "pyiqa-ma-agiqa":
-        monkeypatch.setattr("pyiqa_ma_agiqa.__version__", "9.9")
+        monkeypatch.setattr("pyiqa_ma_agiqa.version.__version__", "9.9")
     capsys.readouterr()
     assert main([*COMMAND, "x.csv"]) == 2
     said = capsys.readouterr().err

@@ -25,7 +25,8 @@ import pyiqa_ma_agiqa
 from pyiqa_ma_agiqa import InputError, WeightsError, _startup
 from pyiqa_ma_agiqa.arch import MAAGIQA
 from pyiqa_ma_agiqa.configs import CONFIGS
-from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, OwnReading, guard
+from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
+from pyiqa_ma_agiqa.own_network import OwnReading
 from pyiqa_ma_agiqa.input_checks import check_tensor
 from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import __version__
+from ..version import __version__
 from ..configs import CONFIGS
 from ..errors import InputError
 from ..manifest import load_manifest

@@ -205,7 +205,7 @@ def _job(options: argparse.Namespace) -> Job:
 
 def _settings(options: argparse.Namespace, job: Job) -> dict[str, Any]:
     """All that the rows depend on."""
-    from .. import __version__
+    from ..version import __version__
     from ..manifest import load_manifest
 
     return {

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from .. import __version__
+from ..version import __version__
 from ..command.names import printable
 from ..explanation import Explanation
 from ..reference_scores import reference_scores

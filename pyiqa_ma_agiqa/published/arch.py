@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..experts import EXPERTS, Mixture, gated_mixture
-from ..inference_guard import OwnReading
+from ..own_network import OwnReading
 from ..input_checks import check_tensor
 from ..semantic_cache import SemanticCache
 from .branch import PATCHES, QualityBranch
