@@ -15,4 +15,6 @@ def register() -> None:
     for metric, architecture in (("ma_agiqa", "MAAGIQA"), ("ma_agiqa_owl2", "MAAGIQAOwl2")):
         if metric not in DEFAULT_CONFIGS:
             with suppress(AssertionError):
-                ARCH_REGISTRY.register_lazy(architecture, f"pyiqa_ma_agiqa.registered:{architecture}")
+                ARCH_REGISTRY.register_lazy(
+                    architecture, f"pyiqa_ma_agiqa.registration.registered:{architecture}"
+                )

@@ -12,9 +12,9 @@ MANIFEST = "weights_manifest.json"
 
 def startup_file() -> str:
     """`_startup.py` as one line, which is what Python runs of a .pth file."""
-    source = Path(PACKAGE, "_startup.py").read_text(encoding="utf-8") + "\nstart()\n"
+    source = Path(PACKAGE, "registration", "_startup.py").read_text(encoding="utf-8") + "\nstart()\n"
     code = ast.unparse(ast.parse(source))  # drops the comments, which each process would read again
-    return f"import sys; exec({code!a}, {{'__name__': '{PACKAGE}._startup'}})\n"
+    return f"import sys; exec({code!a}, {{'__name__': '{PACKAGE}.registration._startup'}})\n"
 
 
 class BuildWithStartupFile(build_py):

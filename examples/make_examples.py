@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyiqa_ma_agiqa.degradations import DEGRADATIONS
+from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS
 
 SIDE = 512
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._startup import install
 from .errors import InputError, WeightsError
-from .plugin import extend_imported
+from .registration._startup import install
+from .registration.plugin import extend_imported
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .arch import MAAGIQA
-    from .explanation import Explanation, explain
+    from .compact.arch import MAAGIQA
+    from .explaining.explanation import Explanation, explain
 
 __all__ = ["MAAGIQA", "Explanation", "InputError", "WeightsError", "__version__", "explain"]
 
-_LAZY = {"MAAGIQA": ".arch", "Explanation": ".explanation", "explain": ".explanation"}
+_LAZY = {
+    "MAAGIQA": ".compact.arch",
+    "Explanation": ".explaining.explanation",
+    "explain": ".explaining.explanation",
+}
 """Names whose modules import torch."""
 
 install()

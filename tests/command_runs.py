@@ -26,7 +26,7 @@ STANDING = "standing"
 
 # The processes come off a server that has imported what takes seconds to import.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.command.scoring", "tests.command_runs"])
+_context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer", "tests.command_runs"])
 
 
 def _command(words: list[str], folder: str, log: str, before: Callable[[], None] | None) -> None:
@@ -45,7 +45,7 @@ def _command(words: list[str], folder: str, log: str, before: Callable[[], None]
 
 
 def _stand_still_after(rows: int) -> None:
-    from pyiqa_ma_agiqa.command.journal import Journal
+    from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
     add = Journal.add
     added = []
@@ -62,8 +62,8 @@ def _stand_still_after(rows: int) -> None:
 
 
 def _crash_at(name: str) -> None:
-    from pyiqa_ma_agiqa.command import decoding
-    from pyiqa_ma_agiqa.command.items import Item
+    from pyiqa_ma_agiqa.scoring.inputs import decoding
+    from pyiqa_ma_agiqa.scoring.inputs.items import Item
 
     read = decoding.read_item
 

@@ -9,7 +9,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from pyiqa_ma_agiqa import InputError, agiqa3k
+from pyiqa_ma_agiqa import InputError
+from pyiqa_ma_agiqa.registration import agiqa3k
 
 from .rated import rated_folder
 
@@ -87,6 +88,9 @@ def test_a_table_that_is_not_of_agiqa3k_is_named(registered, tmp_path):
 
 
 def test_the_entry_is_light():
-    code = "import sys, pyiqa_ma_agiqa.agiqa3k; print({'torch', 'pyiqa', 'pandas'} & set(sys.modules))"
+    code = (
+        "import sys, pyiqa_ma_agiqa.registration.agiqa3k; "
+        "print({'torch', 'pyiqa', 'pandas'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

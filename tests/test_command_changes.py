@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pyiqa_ma_agiqa.command import items, journal, score, stamps
-from pyiqa_ma_agiqa.command.inputs import list_items
-from pyiqa_ma_agiqa.command.items import Item, read_item
+from pyiqa_ma_agiqa.command import score
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring.inputs import items, stamps
+from pyiqa_ma_agiqa.scoring.inputs.items import Item, read_item
+from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
+from pyiqa_ma_agiqa.scoring.rows import journal
 
 ENTROPY = ["--metric", "entropy", "--device", "cpu", "--workers", "1"]
 MAX_BYTES = 10**6
@@ -234,7 +236,7 @@ def test_a_source_that_is_being_written_is_one_error(monkeypatch, kind):
     write(kind, OLD)
     listing = list_items([FORMS[kind]])
     if kind == "tar":  # is read as a whole before its first image
-        monkeypatch.setattr("pyiqa_ma_agiqa.command.tars.is_still", lambda *words: False)
+        monkeypatch.setattr("pyiqa_ma_agiqa.scoring.inputs.tars.is_still", lambda *words: False)
     else:
         next(listing)
         os.utime(FORMS[kind], ns=(0, 0))

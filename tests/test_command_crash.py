@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pyiqa_ma_agiqa.command import scoring
-from pyiqa_ma_agiqa.command.crashes import _HEAD, CrashNote
-from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring.rows.crashes import _HEAD, CrashNote
+from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from .command_runs import make_images, run_with_a_faulty_codec
 

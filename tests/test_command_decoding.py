@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyiqa_ma_agiqa.command.decoding import Limits, Turns, decode, decode_ahead, prepare_pillow
-from pyiqa_ma_agiqa.command.items import Item
 from pyiqa_ma_agiqa.input_checks import read_tensor
+from pyiqa_ma_agiqa.scoring.inputs.decoding import Turns, decode, decode_ahead, prepare_pillow
+from pyiqa_ma_agiqa.scoring.inputs.items import Item
+from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
 
 from .command_runs import call_measured
 from .images import picture
@@ -269,7 +270,7 @@ def counted(monkeypatch):
         finally:
             decoded.release()
 
-    monkeypatch.setattr("pyiqa_ma_agiqa.command.decoding.decode", decode_and_count)
+    monkeypatch.setattr("pyiqa_ma_agiqa.scoring.inputs.decoding.decode", decode_and_count)
     return decoded
 
 

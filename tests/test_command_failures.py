@@ -11,14 +11,15 @@ import pytest
 import torch
 from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-from pyiqa_ma_agiqa.command import scoring
-from pyiqa_ma_agiqa.command.decoding import Decoded, Limits
-from pyiqa_ma_agiqa.command.failures import image_failure
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.score_sets import _scorer
-from pyiqa_ma_agiqa.command.scoring import Batches, Job, Scorer, own_device
+from pyiqa_ma_agiqa.comparing.score_sets import _scorer
 from pyiqa_ma_agiqa.errors import InputError, PluginError, WeightsError
 from pyiqa_ma_agiqa.mplug_owl2.encoder import Owl2Encoder
+from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring.failures import image_failure
+from pyiqa_ma_agiqa.scoring.inputs.decoding import Decoded
+from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
+from pyiqa_ma_agiqa.scoring.scorer import Batches, Job, Scorer, own_device
 
 from .command_runs import make_images, rows_in
 from .tiny_lmm import save_tiny_lmm, without_one_tensor
@@ -185,7 +186,7 @@ def test_an_image_that_does_not_fit_beside_those_that_wait_is_scored_after_them(
 def bad_weights(tmp_path, monkeypatch):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"junk" * 100)
-    monkeypatch.setattr("pyiqa_ma_agiqa.arch.shipped_weights", lambda: path)
+    monkeypatch.setattr("pyiqa_ma_agiqa.compact.arch.shipped_weights", lambda: path)
     _scorer.cache_clear()
     return path
 
@@ -213,7 +214,7 @@ def test_explain_ends_when_its_metric_does_and_not_when_an_image_does(images, mo
     def broken(pixels, metric):
         raise errors.pop(0)
 
-    monkeypatch.setattr("pyiqa_ma_agiqa.explanation.explain", broken)
+    monkeypatch.setattr("pyiqa_ma_agiqa.explaining.explanation.explain", broken)
     assert main([*EXPLAIN[:1], "images/00002.png", *EXPLAIN[1:]]) == 2
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert first == "error: images/00002.png: the metric failed: too dark"

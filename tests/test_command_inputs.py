@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pyiqa_ma_agiqa.command.inputs import list_items
-from pyiqa_ma_agiqa.command.items import Item, read_item
-from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring.inputs.items import Item, read_item
+from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
+from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 MAX_BYTES = 1000
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pyiqa_ma_agiqa.command.inputs import list_items
-from pyiqa_ma_agiqa.command.items import read_item
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring.inputs.items import read_item
+from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
 
 from .command_runs import make_images
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from pyiqa_ma_agiqa.command import compare, explain, score
 from pyiqa_ma_agiqa.command.main import DEBUG, main
-from pyiqa_ma_agiqa.command.reason import reason
 from pyiqa_ma_agiqa.command.summary import pace
 from pyiqa_ma_agiqa.errors import InputError, PluginError, WeightsError
+from pyiqa_ma_agiqa.reason import reason
 
 from .command_runs import make_images
 from .conftest import ROOT
@@ -64,7 +64,8 @@ def test_how_a_command_ends(module, error, status, said, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["weights", "train"])
 def test_commands_with_their_own_parsers_end_the_same_way(name, monkeypatch, capsys):
-    from pyiqa_ma_agiqa import train, weights
+    from pyiqa_ma_agiqa.command import weights
+    from pyiqa_ma_agiqa.training import compact as train
 
     def broken(arguments):
         raise ZeroDivisionError("so")

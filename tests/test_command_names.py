@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyiqa_ma_agiqa.command.names import defuse, escape, printable, unescape
-from pyiqa_ma_agiqa.command.output import _cell
+from pyiqa_ma_agiqa.names import defuse, escape, printable, unescape
+from pyiqa_ma_agiqa.scoring.rows.output import _cell
 
 SPECIAL = st.lists(st.sampled_from([b"\\", b"u", b"dc", b"8", b"0", b"005c", b"\xff", "é".encode(), b"\n"]))
 

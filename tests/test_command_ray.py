@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import dataset, parquet
 
-from pyiqa_ma_agiqa.command import ray_engine
-from pyiqa_ma_agiqa.command.items import Item
-from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.ray_engine import BLOCK, cluster_device, score_on_cluster
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring import ray_engine
+from pyiqa_ma_agiqa.scoring.inputs.items import Item
+from pyiqa_ma_agiqa.scoring.ray_engine import BLOCK, cluster_device, score_on_cluster
+from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from .command_runs import make_images
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pyiqa_ma_agiqa.command import crashes, journal, ray_engine, scoring
-from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.scoring import ray_engine
+from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring.rows import crashes, journal
+from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from .command_runs import make_images, rows_in, run, start_and_wait
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pyiqa_ma_agiqa.command import outage, scoring
-from pyiqa_ma_agiqa.command.columns import output_columns
-from pyiqa_ma_agiqa.command.journal import Journal
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.origins import origin_here
+from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring.columns import output_columns
+from pyiqa_ma_agiqa.scoring.origins import origin_here
+from pyiqa_ma_agiqa.scoring.rows import outage
+from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from .command_runs import make_images
 
@@ -195,7 +196,7 @@ def test_a_folder_that_vanishes_in_mid_run_ends_it(here, monkeypatch, capsys):
 
     monkeypatch.setattr(Journal, "add", add_and_move)
     # Nothing is read before the folder is away.
-    monkeypatch.setattr("pyiqa_ma_agiqa.command.decoding.ThreadPoolExecutor", Lazy)
+    monkeypatch.setattr("pyiqa_ma_agiqa.scoring.inputs.decoding.ThreadPoolExecutor", Lazy)
     assert main(words) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "images/00000.png: cannot be read, like 3 images in a row" in said

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pyiqa_ma_agiqa.command import output
-from pyiqa_ma_agiqa.command.columns import AGAINST_TYPICAL, COLUMNS, MIXTURE, ORIGIN, SHARES
-from pyiqa_ma_agiqa.command.decoding import Limits
-from pyiqa_ma_agiqa.command.items import Item
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.names import unescape
-from pyiqa_ma_agiqa.command.origins import origin_here
-from pyiqa_ma_agiqa.command.scoring import Job, Scorer, score_items
-from pyiqa_ma_agiqa.explanation import explain
+from pyiqa_ma_agiqa.explaining.explanation import explain
+from pyiqa_ma_agiqa.names import unescape
+from pyiqa_ma_agiqa.scoring.columns import AGAINST_TYPICAL, COLUMNS, MIXTURE, ORIGIN, SHARES
+from pyiqa_ma_agiqa.scoring.inputs.items import Item
+from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
+from pyiqa_ma_agiqa.scoring.origins import origin_here
+from pyiqa_ma_agiqa.scoring.rows import output
+from pyiqa_ma_agiqa.scoring.scorer import Job, Scorer, score_items
 
 from .command_runs import make_images, run_measured
 from .images import picture

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pyiqa_ma_agiqa.command import tars
-from pyiqa_ma_agiqa.command.inputs import list_items
-from pyiqa_ma_agiqa.command.items import read_item
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring.inputs import tars
+from pyiqa_ma_agiqa.scoring.inputs.items import read_item
+from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
 
 MAX_BYTES = 10_000
 FILE, HARD, SOFT = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE

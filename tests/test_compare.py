@@ -10,13 +10,13 @@ import pyiqa
 import pytest
 from PIL import Image
 
-from pyiqa_ma_agiqa.command.columns import output_columns
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.names import escape
-from pyiqa_ma_agiqa.command.origins import origin_here, with_origin
-from pyiqa_ma_agiqa.command.output import WRITERS, write_output
-from pyiqa_ma_agiqa.command.score_sets import holds_images, read_scores, score_folder
+from pyiqa_ma_agiqa.comparing.score_sets import holds_images, read_scores, score_folder
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.names import escape
+from pyiqa_ma_agiqa.scoring.columns import output_columns
+from pyiqa_ma_agiqa.scoring.origins import origin_here, with_origin
+from pyiqa_ma_agiqa.scoring.rows.output import WRITERS, write_output
 
 from .images import picture
 

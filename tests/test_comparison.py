@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import mannwhitneyu
 
-from pyiqa_ma_agiqa import comparison
-from pyiqa_ma_agiqa.comparison import GROUPS, compare, mean
+from pyiqa_ma_agiqa.comparing import comparison
+from pyiqa_ma_agiqa.comparing.comparison import GROUPS, compare, mean
 
 NO_PAIRS = np.empty((0, 2), int)
 RANDOM = np.random.default_rng(3)

@@ -11,12 +11,13 @@ import time
 import pytest
 import torch
 
-from pyiqa_ma_agiqa import WeightsError, downloads
-from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa import WeightsError
 from pyiqa_ma_agiqa.published import files
 from pyiqa_ma_agiqa.published.checkpoint import official_layout
 from pyiqa_ma_agiqa.published.files import CHECKPOINT, LANGUAGE_MODEL
-from pyiqa_ma_agiqa.recorded_hashes import record_of
+from pyiqa_ma_agiqa.weights import downloads
+from pyiqa_ma_agiqa.weights.manifest import load_manifest
+from pyiqa_ma_agiqa.weights.recorded_hashes import record_of
 
 from .drive_server import Drive, self_signed
 from .published import constant
@@ -208,7 +209,8 @@ def test_a_file_brought_by_hand_is_checked_and_recorded(cache, whole_layout):
 FETCH = """
 import sys
 from pathlib import Path
-from pyiqa_ma_agiqa import WeightsError, downloads
+from pyiqa_ma_agiqa import WeightsError
+from pyiqa_ma_agiqa.weights import downloads
 try:
     downloads.fetch_file(sys.argv[1], Path(sys.argv[2]), lambda path: None, None)
 except WeightsError as error:

@@ -24,14 +24,14 @@ import pyiqa_ma_agiqa
 from benchmarks.accuracy.reference_scores import PREDICTIONS, reference
 from pyiqa_ma_agiqa.command.explain import output_stems
 from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.compact.reference_scores import TABLE, percentile, reference_scores
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.experts import EXPERTS
+from pyiqa_ma_agiqa.explaining.explanation import Explanation, explain
 from pyiqa_ma_agiqa.explaining.overlay import colour_limit, map_over_image
 from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.picture import save_picture
 from pyiqa_ma_agiqa.explaining.wording import MINUS, map_in_words, parts_of, spread, standing, sum_as_shown
-from pyiqa_ma_agiqa.explanation import Explanation, explain
-from pyiqa_ma_agiqa.reference_scores import TABLE, percentile, reference_scores
 
 from .conftest import ROOT, quick_patch_features
 from .published import random_semantic
@@ -148,7 +148,7 @@ def test_the_published_system_is_explained_without_a_percentile(monkeypatch):
 
 
 def test_other_weights_have_no_reference(tmp_path, metric):
-    from pyiqa_ma_agiqa.shipped import shipped_weights
+    from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 
     copy = shutil.copy(shipped_weights(), tmp_path / "mine.safetensors")
     tuned = pyiqa.create_metric("ma_agiqa", pretrained_model_path=copy, device="cpu")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from pyiqa_ma_agiqa.experts import EXPERTS
+from pyiqa_ma_agiqa.explaining.explanation import Explanation
 from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.wording import MINUS
-from pyiqa_ma_agiqa.explanation import Explanation
 
 from .images import picture
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pyiqa_ma_agiqa import WeightsError, downloads, importing
+from pyiqa_ma_agiqa import WeightsError
 from pyiqa_ma_agiqa.published import files
 from pyiqa_ma_agiqa.published.files import LANGUAGE_MODEL
-from pyiqa_ma_agiqa.recorded_hashes import read_record, record_of, write_record
+from pyiqa_ma_agiqa.weights import downloads, importing
+from pyiqa_ma_agiqa.weights.recorded_hashes import read_record, record_of, write_record
 
 from .tiny_lmm import save_tiny_lmm, without_one_tensor
 
@@ -49,7 +50,7 @@ def model(tiny, tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files whose SHA-256 was taken, for `language_model`."""
-    from pyiqa_ma_agiqa import recorded_hashes
+    from pyiqa_ma_agiqa.weights import recorded_hashes
 
     seen = []
     real = recorded_hashes.sha256
@@ -216,7 +217,7 @@ def test_a_record_that_cannot_be_kept_is_told(model, cache, logged, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pyiqa_ma_agiqa.recorded_hashes.write_record", full)
+    monkeypatch.setattr("pyiqa_ma_agiqa.weights.recorded_hashes.write_record", full)
     assert files.language_model(HUB_ID) == cache / LANGUAGE_MODEL
     assert any("will be checked at each start" in line for line in logged)
 
@@ -252,7 +253,7 @@ def pair(tmp_path):
 STEPS = """
 import os, sys
 from pathlib import Path
-from pyiqa_ma_agiqa import importing
+from pyiqa_ma_agiqa.weights import importing
 left = int(sys.argv[3])
 def stepping(event, arguments):
     global left

@@ -68,7 +68,7 @@ import pyiqa
 assert "ma_agiqa" in pyiqa.list_models() and "ma_agiqa" in pyiqa.list_models("NR")
 metric = pyiqa.create_metric("ma_agiqa", device="cpu")
 import pyiqa_ma_agiqa
-from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa.weights.manifest import load_manifest
 import json
 sys.__stdout__.write("\\n" + json.dumps([pyiqa_ma_agiqa.__file__, load_manifest()]))
 """
@@ -119,7 +119,8 @@ def test_editable(new_environment, tmp_path, mode):
     new_environment.install("--config-settings", f"editable_mode={mode}", "-e", str(checkout))
     assert STARTUP_FILE in new_environment.files()
     code = (
-        "import sys; from pyiqa_ma_agiqa.manifest import load_manifest, PACKAGE_WEIGHTS_DIR as folder; "
+        "import sys; "
+        "from pyiqa_ma_agiqa.weights.manifest import load_manifest, PACKAGE_WEIGHTS_DIR as folder; "
         "weights = sorted(path.name for path in folder.glob('*.safetensors')); "
         "print(len(sys.meta_path), sorted(load_manifest()), weights)"
     )
@@ -136,6 +137,8 @@ def test_editable(new_environment, tmp_path, mode):
 def test_uninstalled_wheel_leaves_nothing(new_environment, wheel):
     before = new_environment.files()
     new_environment.install(str(wheel))
-    new_environment.run("-c", "import pyiqa_ma_agiqa.manifest, pyiqa_ma_agiqa.import_hook")
+    new_environment.run(
+        "-c", "import pyiqa_ma_agiqa.weights.manifest, pyiqa_ma_agiqa.registration.import_hook"
+    )
     new_environment.pip("uninstall", "--yes", "pyiqa-ma-agiqa")
     assert new_environment.files() == before

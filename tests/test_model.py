@@ -156,7 +156,7 @@ def test_train_and_eval_do_not_change_the_batch_statistics(metric):
 
 
 def test_weights_go_round_through_a_file(metric, tmp_path):
-    from pyiqa_ma_agiqa.storage import save_weights
+    from pyiqa_ma_agiqa.compact.storage import save_weights
 
     path = tmp_path / "weights.safetensors"
     save_weights(metric.net, path, bits=None)
@@ -171,7 +171,7 @@ def test_weights_go_round_through_a_file(metric, tmp_path):
 
 
 def test_random_weights_need_no_file(monkeypatch):
-    from pyiqa_ma_agiqa import arch
+    from pyiqa_ma_agiqa.compact import arch
 
     def refuse() -> None:
         raise AssertionError("pretrained=False must not look for weights")

@@ -10,13 +10,13 @@ from PIL import Image
 from pyarrow import parquet
 
 from pyiqa_ma_agiqa import __version__
-from pyiqa_ma_agiqa.command.columns import ORIGIN, output_columns
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.command.origins import Origin, check_same, lower_is_better, origin_here, with_origin
-from pyiqa_ma_agiqa.command.output import WRITERS, write_output
-from pyiqa_ma_agiqa.command.score_sets import _as_text, read_scores
+from pyiqa_ma_agiqa.comparing.score_sets import _as_text, read_scores
 from pyiqa_ma_agiqa.errors import InputError
-from pyiqa_ma_agiqa.manifest import entry
+from pyiqa_ma_agiqa.scoring.columns import ORIGIN, output_columns
+from pyiqa_ma_agiqa.scoring.origins import Origin, check_same, lower_is_better, origin_here, with_origin
+from pyiqa_ma_agiqa.scoring.rows.output import WRITERS, write_output
+from pyiqa_ma_agiqa.weights.manifest import entry
 
 from .images import picture
 
@@ -134,7 +134,7 @@ def test_scores_of_other_weights_are_refused(tmp_path, capsys):
 
 
 def test_a_folder_is_not_scored_in_vain(tmp_path, images, capsys, monkeypatch):
-    from pyiqa_ma_agiqa.command import score_sets
+    from pyiqa_ma_agiqa.comparing import score_sets
 
     monkeypatch.setattr(score_sets, "_scorer", None)
     other = write(tmp_path / "other.csv", OURS._replace(weights="000000000000"))

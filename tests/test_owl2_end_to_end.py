@@ -13,10 +13,11 @@ import torch
 import yaml
 from PIL import Image
 
-from pyiqa_ma_agiqa import InputError, WeightsError, train
+from pyiqa_ma_agiqa import InputError, WeightsError
 from pyiqa_ma_agiqa.published import checkpoint
 from pyiqa_ma_agiqa.published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2
 from pyiqa_ma_agiqa.published.files import CHECKPOINT
+from pyiqa_ma_agiqa.training import compact as train
 
 from .conftest import quick_patch_features
 from .images import batch, picture
@@ -183,7 +184,7 @@ def caches(tmp_path, tiny_owl2, monkeypatch):
     (hub / "refs" / "main").write_text(REVISION)
     (hub / "snapshots").mkdir()
     (hub / "snapshots" / REVISION).symlink_to(tiny_owl2["semantic_encoder"])
-    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.cache_folder", lambda: weights)
+    monkeypatch.setattr("pyiqa_ma_agiqa.weights.downloads.cache_folder", lambda: weights)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
@@ -194,8 +195,8 @@ def test_both_come_from_the_caches(caches, create, files):
 
 
 def test_without_a_network_one_error_says_what_is_missing_and_how_to_bring_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.cache_folder", lambda: tmp_path)
-    monkeypatch.setattr("pyiqa_ma_agiqa.downloads.RETRIES", 1)
+    monkeypatch.setattr("pyiqa_ma_agiqa.weights.downloads.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("pyiqa_ma_agiqa.weights.downloads.RETRIES", 1)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(WeightsError) as caught:
         pyiqa.create_metric(NAME, device="cpu")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyiqa_ma_agiqa.command.names import escape
-from pyiqa_ma_agiqa.command.pairing import match_names
+from pyiqa_ma_agiqa.comparing.pairing import match_names
+from pyiqa_ma_agiqa.names import escape
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import pyiqa_ma_agiqa
-from pyiqa_ma_agiqa import InputError, WeightsError, _startup
-from pyiqa_ma_agiqa.arch import MAAGIQA
-from pyiqa_ma_agiqa.configs import CONFIGS
-from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS, guard
-from pyiqa_ma_agiqa.own_network import OwnReading
+from pyiqa_ma_agiqa import InputError, WeightsError
+from pyiqa_ma_agiqa.compact.arch import MAAGIQA
 from pyiqa_ma_agiqa.input_checks import check_tensor
+from pyiqa_ma_agiqa.own_network import OwnReading
 from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
+from pyiqa_ma_agiqa.registration import _startup
+from pyiqa_ma_agiqa.registration.configs import CONFIGS
+from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS, guard
 
 from .conftest import ROOT
 
@@ -96,7 +97,7 @@ OTHERS = """
 import io, json, sys, warnings, numpy, pyiqa, torch
 from PIL import Image
 from pyiqa.models.inference_model import InferenceModel
-from pyiqa_ma_agiqa.inference_guard import REPLACEMENTS
+from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS
 image = Image.fromarray(numpy.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=numpy.uint8))
 deep = Image.fromarray(numpy.linspace(0, 65535, 4096).reshape(64, 64).astype(numpy.uint16))
 buffer = io.BytesIO(); image.save(buffer, "PNG"); content = buffer.getvalue()

@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from pyiqa_ma_agiqa.manifest import PACKAGE_WEIGHTS_DIR, load_manifest
-from pyiqa_ma_agiqa.shipped import NAME
+from pyiqa_ma_agiqa.compact.shipped import NAME
 from pyiqa_ma_agiqa.training import publish
 from pyiqa_ma_agiqa.training.commit import running_commit
+from pyiqa_ma_agiqa.weights.manifest import PACKAGE_WEIGHTS_DIR, load_manifest
 
 from .conftest import ROOT
 

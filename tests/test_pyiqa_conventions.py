@@ -7,8 +7,8 @@ import pyiqa
 import pytest
 import torch
 
-from pyiqa_ma_agiqa.configs import CONFIGS
 from pyiqa_ma_agiqa.published.branch import QualityBranch
+from pyiqa_ma_agiqa.registration.configs import CONFIGS
 
 from .conftest import quick_patch_features
 from .images import batch

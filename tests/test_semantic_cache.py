@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyiqa_ma_agiqa import InputError
-from pyiqa_ma_agiqa.semantic_cache import SemanticCache
+from pyiqa_ma_agiqa.published.semantic_cache import SemanticCache
 
 from .images import batch
 

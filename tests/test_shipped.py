@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pyiqa_ma_agiqa import WeightsError, shipped
-from pyiqa_ma_agiqa.arch import MAAGIQA
-from pyiqa_ma_agiqa.configs import CONFIGS
-from pyiqa_ma_agiqa.manifest import PACKAGE_WEIGHTS_DIR, load_manifest
+from pyiqa_ma_agiqa import WeightsError
+from pyiqa_ma_agiqa.compact import shipped
+from pyiqa_ma_agiqa.compact.arch import MAAGIQA
+from pyiqa_ma_agiqa.registration.configs import CONFIGS
+from pyiqa_ma_agiqa.weights.manifest import PACKAGE_WEIGHTS_DIR, load_manifest
 
 from .conftest import ROOT
 
@@ -116,6 +117,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 def test_the_manifest_is_the_same_text_in_the_wheel(installed):
     code = (
-        "import json; from pyiqa_ma_agiqa.manifest import load_manifest; print(json.dumps(load_manifest()))"
+        "import json; from pyiqa_ma_agiqa.weights.manifest import load_manifest; "
+        "print(json.dumps(load_manifest()))"
     )
     assert json.loads(installed.run("-c", code).stdout) == load_manifest()

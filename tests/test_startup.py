@@ -197,8 +197,8 @@ def test_spec_without_import_has_what_the_original_has(complete):
 
 def test_reload_of_either_side(complete):
     code = TABLE + (
-        "import importlib, sys, pyiqa_ma_agiqa.plugin, pyiqa.default_model_configs as module\n"
-        "[importlib.reload(m) for m in (pyiqa_ma_agiqa.plugin, pyiqa_ma_agiqa, module)]\n"
+        "import importlib, sys, pyiqa_ma_agiqa.registration.plugin, pyiqa.default_model_configs as module\n"
+        "[importlib.reload(m) for m in (pyiqa_ma_agiqa.registration.plugin, pyiqa_ma_agiqa, module)]\n"
         "print('ma_agiqa' in module.DEFAULT_CONFIGS)\n"
         "del sys.modules[module.__name__]; import pyiqa.default_model_configs as module\n"
         "print('ma_agiqa' in module.DEFAULT_CONFIGS, len(sys.meta_path))"

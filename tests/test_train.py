@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pyiqa_ma_agiqa import train
-from pyiqa_ma_agiqa.agreement import agreement, logistic
-from pyiqa_ma_agiqa.arch import MAAGIQA
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.degradations import DEGRADATIONS, noise
+from pyiqa_ma_agiqa.compact.arch import MAAGIQA
+from pyiqa_ma_agiqa.training import compact as train
 from pyiqa_ma_agiqa.training import quality_stage
+from pyiqa_ma_agiqa.training.agreement import agreement, logistic
 from pyiqa_ma_agiqa.training.data import Images, read_ratings
+from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, noise
 from pyiqa_ma_agiqa.training.experts_stage import (
     ExpertsStageConfig,
     choose_blend,

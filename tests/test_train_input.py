@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from pyiqa_ma_agiqa import InputError, train
+from pyiqa_ma_agiqa import InputError
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training import checkpoint
+from pyiqa_ma_agiqa.training import compact as train
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig
 from pyiqa_ma_agiqa.training.quality_stage import QualityStageConfig, at_branch_size, branch_features
@@ -205,7 +206,7 @@ def test_images_are_those_that_the_metric_sees(tmp_path, monkeypatch):
 
 def test_the_branch_learns_at_the_size_at_which_it_scores():
     """Features in training are those of the metric's own view, whatever the size of the image."""
-    from pyiqa_ma_agiqa.preprocessing import branch_view
+    from pyiqa_ma_agiqa.compact.preprocessing import branch_view
 
     class Colours(torch.nn.Module):
         def forward(self, pixels):

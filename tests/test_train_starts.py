@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from pyiqa_ma_agiqa import WeightsError
-from pyiqa_ma_agiqa.quality import QualityBranch
-from pyiqa_ma_agiqa.semantic import SemanticEncoder
+from pyiqa_ma_agiqa.compact.quality import QualityBranch
+from pyiqa_ma_agiqa.compact.semantic import SemanticEncoder
 from pyiqa_ma_agiqa.training import starts
 
 WIDTH, HIDDEN = 4, 6

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyiqa_ma_agiqa import downloads, shipped, weights
-from pyiqa_ma_agiqa.manifest import load_manifest
+from pyiqa_ma_agiqa.command import weights
+from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.compact import shipped
 from pyiqa_ma_agiqa.published import files
 from pyiqa_ma_agiqa.published.files import CHECKPOINT, LANGUAGE_MODEL
-from pyiqa_ma_agiqa.recorded_hashes import read_record, record_of
+from pyiqa_ma_agiqa.weights import downloads
+from pyiqa_ma_agiqa.weights.manifest import load_manifest
+from pyiqa_ma_agiqa.weights.recorded_hashes import read_record, record_of
 
 from .tiny_lmm import save_tiny_lmm, without_one_tensor
 
@@ -34,7 +37,7 @@ def checkpoint(tmp_path, monkeypatch):
 
 
 def test_list_names_every_entry_and_its_place(capsys, cache):
-    assert weights.main(["list"]) == 0
+    assert main(["weights", "list"]) == 0
     printed = capsys.readouterr().out
     for entry in load_manifest()["files"]:
         assert entry["name"] in printed and entry["licence"] in printed
@@ -47,12 +50,12 @@ def test_list_names_every_entry_and_its_place(capsys, cache):
     ]
     cache.mkdir()
     (cache / CHECKPOINT).write_bytes(b"put there by hand")
-    assert weights.main(["list"]) == 0
+    assert main(["weights", "list"]) == 0
     assert capsys.readouterr().out.count("not verified yet") == 1
 
 
 def test_import_copies_checks_and_records(checkpoint, cache, capsys):
-    assert weights.main(["import", str(checkpoint)]) == 0
+    assert main(["weights", "import", str(checkpoint)]) == 0
     assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
     assert record_of(cache / CHECKPOINT).is_file()
     assert capsys.readouterr().out.strip() == str(cache / CHECKPOINT)
@@ -63,11 +66,11 @@ def test_import_copies_checks_and_records(checkpoint, cache, capsys):
 def test_import_refuses_what_is_not_the_file_and_keeps_what_was_there(
     checkpoint, cache, tmp_path, capsys, content
 ):
-    weights.main(["import", str(checkpoint)])
+    main(["weights", "import", str(checkpoint)])
     bad = tmp_path / "bad.pt"
     bad.write_bytes(content)
     capsys.readouterr()
-    assert weights.main(["import", str(bad)]) == 2
+    assert main(["weights", "import", str(bad)]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: {bad}: ")
     assert (cache / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
@@ -75,31 +78,31 @@ def test_import_refuses_what_is_not_the_file_and_keeps_what_was_there(
 
 
 def test_import_of_a_folder_that_is_not_the_large_model(tmp_path, cache, capsys):
-    assert weights.main(["import", str(without_one_tensor(save_tiny_lmm(tmp_path / "model")))]) == 2
+    assert main(["weights", "import", str(without_one_tensor(save_tiny_lmm(tmp_path / "model")))]) == 2
     assert "missing model." in capsys.readouterr().err
-    assert weights.main(["import", str(tmp_path / "nothing")]) == 2
+    assert main(["weights", "import", str(tmp_path / "nothing")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
     assert not (cache / LANGUAGE_MODEL).exists()
 
 
 def test_verify_tells_good_from_damaged(checkpoint, cache, capsys):
-    assert weights.main(["verify"]) == 0
+    assert main(["weights", "verify"]) == 0
     printed = capsys.readouterr().out
     assert "ma_agiqa.safetensors: good" in printed and printed.count("not on this machine") == 2
-    weights.main(["import", str(checkpoint)])
+    main(["weights", "import", str(checkpoint)])
     content = bytearray((cache / CHECKPOINT).read_bytes())
     content[len(content) // 2] ^= 1
     (cache / CHECKPOINT).write_bytes(content)
-    assert weights.main(["verify", CHECKPOINT]) == 1
+    assert main(["weights", "verify", CHECKPOINT]) == 1
     assert "its SHA-256 is not" in capsys.readouterr().out
 
 
 def test_verify_of_what_should_be_here_and_is_not(tmp_path, monkeypatch, capsys):
-    assert weights.main(["verify", CHECKPOINT]) == 1
+    assert main(["weights", "verify", CHECKPOINT]) == 1
     assert capsys.readouterr().out.strip() == f"{CHECKPOINT}: not on this machine"
     for module in (weights, shipped):
         monkeypatch.setattr(module, "PACKAGE_WEIGHTS_DIR", tmp_path)
-    assert weights.main(["verify"]) == 1
+    assert main(["weights", "verify"]) == 1
     assert "reinstall" in capsys.readouterr().out
 
 
@@ -107,21 +110,22 @@ def test_fetch_checks_in_full_what_never_was(tmp_path, monkeypatch, cache, capsy
     model = without_one_tensor(save_tiny_lmm(tmp_path / "model"))
     monkeypatch.setattr(files, "local_language_model", lambda: model)
     monkeypatch.setattr(files, "language_model", lambda source: model)
-    assert weights.main(["fetch", LANGUAGE_MODEL]) == 2
+    assert main(["weights", "fetch", LANGUAGE_MODEL]) == 2
     assert "missing model." in capsys.readouterr().err
     monkeypatch.setattr(files, "check_language_model", lambda folder: None)
-    assert weights.main(["fetch", LANGUAGE_MODEL]) == 0
+    assert main(["weights", "fetch", LANGUAGE_MODEL]) == 0
     hashes = read_record(cache / LANGUAGE_MODEL).hashes
     assert hashes.keys() == {path.name for path in model.iterdir()}
 
 
 def test_unknown_names_are_refused(capsys):
-    assert weights.main(["verify", "nothing"]) == 2
+    assert main(["weights", "verify", "nothing"]) == 2
     assert "nothing: no such weights; there are ma_agiqa.safetensors" in capsys.readouterr().err
 
 
 def test_the_module_runs_from_a_wheel_beside_the_folder_of_its_name(installed):
-    printed = installed.run("-m", "pyiqa_ma_agiqa.weights", "verify", "ma_agiqa.safetensors").stdout
+    words = ("weights", "verify", "ma_agiqa.safetensors")
+    printed = installed.run("-m", "pyiqa_ma_agiqa.command", *words).stdout
     assert printed.startswith("ma_agiqa.safetensors: good")
 
 
@@ -136,13 +140,13 @@ def test_sizes_are_for_people(size, said):
 @pytest.mark.parametrize("command", ["fetch", "verify", "import"])
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit):
-        weights.main([command, "--help"])
+        main(["weights", command, "--help"])
     assert f"example: pyiqa-ma-agiqa weights {command} " in capsys.readouterr().out
 
 
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit):
-        weights.main(["--help"])
+        main(["weights", "--help"])
     printed = capsys.readouterr().out
     for command in ("list", "fetch [NAME ...]", "verify [NAME ...]", "import PATH"):
         assert f"pyiqa-ma-agiqa weights {command}\n" in printed

@@ -11,16 +11,16 @@ from benchmarks.ablations.second_stage import QUALITY, Row, Stage
 from benchmarks.ablations.tower_ablations import cached
 from benchmarks.common.agiqa3k import generator
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.manifest import entry
-from pyiqa_ma_agiqa.preprocessing import branch_view, encoder_view
-from pyiqa_ma_agiqa.quality import QualityBranch
-from pyiqa_ma_agiqa.semantic import DEPTHS, WIDTH
-from pyiqa_ma_agiqa.shipped import NAME
+from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
+from pyiqa_ma_agiqa.compact.quality import QualityBranch
+from pyiqa_ma_agiqa.compact.semantic import DEPTHS, WIDTH
+from pyiqa_ma_agiqa.compact.shipped import NAME
 from pyiqa_ma_agiqa.training.checkpoint import claim_folder, digest, files_digest
 from pyiqa_ma_agiqa.training.data import Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, Inputs
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor
 from pyiqa_ma_agiqa.training.summaries import Summaries
+from pyiqa_ma_agiqa.weights.manifest import entry
 
 CROP = 7 / 8
 """Side of the central crop that is the third view, as a part of the image's."""

@@ -15,7 +15,7 @@ from benchmarks.ablations.data import Data
 from benchmarks.ablations.tower_ablations import cached
 from benchmarks.common.statistics_of_scores import figures, srcc
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.storage import SMALLEST, dequantise, quantise
+from pyiqa_ma_agiqa.compact.storage import SMALLEST, dequantise, quantise
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor
 from pyiqa_ma_agiqa.training.starts import tower_from_wheel
 

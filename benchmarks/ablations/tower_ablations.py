@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from pyiqa_ma_agiqa.preprocessing import encoder_view
-from pyiqa_ma_agiqa.semantic import DEPTHS, EARLY_AND_MIDDLE, LATE, WIDTH, SemanticEncoder
+from pyiqa_ma_agiqa.compact.preprocessing import encoder_view
+from pyiqa_ma_agiqa.compact.semantic import DEPTHS, EARLY_AND_MIDDLE, LATE, WIDTH, SemanticEncoder
 from pyiqa_ma_agiqa.training.data import ImageSource
 from pyiqa_ma_agiqa.training.objective import mos_loss
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor

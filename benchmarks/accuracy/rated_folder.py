@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyiqa_ma_agiqa.agiqa3k import shuffled_split
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.registration.agiqa3k import shuffled_split
 
 NAME_COLUMNS = ("name", "image_name", "img_name", "filename", "image")
 MOS_COLUMNS = ("mos", "MOS", "mos_quality")

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from pyiqa_ma_agiqa.command.main import main as command
+from pyiqa_ma_agiqa.compact.reference_scores import METRIC, PERCENTS, TABLE
+from pyiqa_ma_agiqa.compact.shipped import NAME
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.experts import EXPERTS
-from pyiqa_ma_agiqa.manifest import entry
-from pyiqa_ma_agiqa.reference_scores import METRIC, PERCENTS, TABLE
-from pyiqa_ma_agiqa.shipped import NAME
+from pyiqa_ma_agiqa.weights.manifest import entry
 
 PREDICTIONS = Path(__file__).with_name("reference_predictions.parquet")
 

@@ -18,10 +18,10 @@ import pyiqa_ma_agiqa
 from benchmarks.accuracy.packaged import PACKAGED, packaged_version
 from benchmarks.accuracy.score_cache import ScoreCache, content_hash
 from benchmarks.common.metrics import create
-from pyiqa_ma_agiqa.configs import CONFIGS
+from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 from pyiqa_ma_agiqa.errors import InputError
-from pyiqa_ma_agiqa.manifest import load_manifest
-from pyiqa_ma_agiqa.shipped import shipped_weights
+from pyiqa_ma_agiqa.registration.configs import CONFIGS
+from pyiqa_ma_agiqa.weights.manifest import load_manifest
 
 
 class Unavailable(Exception):

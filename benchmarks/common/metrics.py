@@ -16,7 +16,7 @@ import pyiqa
 import torch
 
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.shipped import shipped_weights
+from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 
 
 def create(name: str, weights: Path | None = None, device: str = "cpu") -> torch.nn.Module:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.stats import kendalltau, rankdata
 
-from pyiqa_ma_agiqa.agreement import logistic
+from pyiqa_ma_agiqa.training.agreement import logistic
 
 INTERVAL = (0.025, 0.975)
 """Quantiles of the 95 % bootstrap interval."""

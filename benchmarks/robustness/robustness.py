@@ -33,7 +33,7 @@ from benchmarks.common.agiqa3k import DEFAULT_DATA, generator
 from benchmarks.common.colours import OKABE_ITO
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import create, oriented, tensor, weights_sha256
-from pyiqa_ma_agiqa.degradations import DEGRADATIONS
+from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
 LEVELS = 8

@@ -33,7 +33,7 @@ from benchmarks.common.metrics import weights_sha256
 from benchmarks.common.places import ROOT
 from benchmarks.common.timing import interleaved, memory_mib, spread
 from benchmarks.speed.comparators import PEERS, create_random, crops_of, import_architecture
-from pyiqa_ma_agiqa.shipped import shipped_weights
+from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 
 OURS = "ma_agiqa"
 PASSES = "backbone passes"
@@ -60,7 +60,7 @@ def picture(side: int, device: str, count: int = 1) -> torch.Tensor:
 
 def bare_networks(net: Any, image: torch.Tensor) -> Callable[[], Any]:
     """Both networks of a `MAAGIQA` on views of the image that are made beforehand."""
-    from pyiqa_ma_agiqa.preprocessing import branch_view, encoder_view
+    from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
     views = encoder_view(image), branch_view(image)
     return lambda: (net.encoder.tower.forward_features(views[0]), net.branch(views[1]))
@@ -124,7 +124,7 @@ def alone(name: str, untrained: bool, folder: Path) -> dict[str, float]:
     real ones of earlier downloads only where this ran before with the same folder.
     """
     if name == OURS:
-        import_module("pyiqa_ma_agiqa.arch")
+        import_module("pyiqa_ma_agiqa.compact.arch")
     else:
         import_architecture(name)
     image = picture(SIDE, "cpu")

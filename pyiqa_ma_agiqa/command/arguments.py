@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-MAX_PIXELS = 40_000_000
-"""8K video frames have 33 million."""
-MAX_BYTES = 100 * 2**20
+from ..scoring.inputs.limits import MAX_BYTES, MAX_PIXELS
 
 
 def positive(text: str) -> int:

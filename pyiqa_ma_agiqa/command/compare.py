@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .score_sets import ScoreSet
+    from ..comparing.score_sets import ScoreSet
 
 DESCRIPTION = """\
 Compare two sets of images by their scores: A, say a generator as it was, and B, the candidate. Each is
@@ -66,9 +66,9 @@ def run(options: argparse.Namespace) -> int:
         PluginError: a side cannot be read or scored, the sides are of two metrics, or a file cannot be
             written.
     """
-    from ..comparison import compare
-    from .comparison_report import Result, as_json, as_text
-    from .pairing import match_names
+    from ..comparing.comparison import compare
+    from ..comparing.pairing import match_names
+    from ..comparing.report import Result, as_json, as_text
 
     a, b, metric, lower_better = _sides(options)
     matching = match_names(a.paths, b.paths)
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
             content = as_json(result) | {"fail_under": options.fail_under, "below": below}
             options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if options.plot:
-            from .comparison_plot import save_plot
+            from ..comparing.plot import save_plot
 
             save_plot(result, options.plot)
     except OSError as error:
@@ -100,8 +100,8 @@ def _sides(options: argparse.Namespace) -> tuple[ScoreSet, ScoreSet, str, bool |
 
     Files are read first: a folder is scored only if that gives what compares with them.
     """
-    from .origins import check_same, lower_is_better, origin_here
-    from .score_sets import holds_images, read_scores, score_folder
+    from ..comparing.score_sets import holds_images, read_scores, score_folder
+    from ..scoring.origins import check_same, lower_is_better, origin_here
 
     given = [options.a, options.b]
     files = {source: read_scores(source) for source in given if not holds_images(source)}

@@ -11,16 +11,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs import CONFIGS
 from ..errors import InputError
+from ..names import escape, printable
+from ..registration.configs import CONFIGS
 from .arguments import add_device, add_limits
-from .names import escape, printable
 
 if TYPE_CHECKING:
     import torch
 
-    from ..explanation import Explanation
-    from .scoring import Scorer
+    from ..explaining.explanation import Explanation
+    from ..scoring.scorer import Scorer
 
 DESCRIPTION = """\
 Say why images scored so. For each image NAME two files: NAME_explained.png and NAME_explained.html,
@@ -62,9 +62,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         PluginError: the metric cannot be made, or the folder cannot be written.
     """
-    from .decoding import Limits, decode_ahead
-    from .items import Item
-    from .scoring import Job, Scorer, own_device
+    from ..scoring.inputs.decoding import decode_ahead
+    from ..scoring.inputs.items import Item
+    from ..scoring.inputs.limits import Limits
+    from ..scoring.scorer import Job, Scorer, own_device
 
     limits = Limits(options.max_pixels, options.max_bytes)
     scorer = Scorer(Job(options.metric, own_device(options.device), 1, True, limits, 1))
@@ -107,8 +108,8 @@ def _explained(pixels: torch.Tensor, scorer: Scorer) -> Explanation | str:
     Raises:
         PluginError: the metric cannot go on with any image.
     """
-    from ..explanation import explain
-    from .failures import image_failure
+    from ..explaining.explanation import explain
+    from ..scoring.failures import image_failure
 
     try:
         return explain(pixels, scorer.metric)

@@ -6,13 +6,12 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
 from ..errors import PluginError
-from .names import printable
-from .reason import reason
+from ..names import printable
+from ..reason import reason
 from .streams import safe_streams
 
 COMMANDS = {
@@ -22,8 +21,6 @@ COMMANDS = {
     "weights": "list, fetch, verify and import weights files",
     "train": "train or fine-tune the metric",
 }
-OWN_PARSERS = {"weights": "pyiqa_ma_agiqa.weights", "train": "pyiqa_ma_agiqa.train"}
-"""Commands that are modules with a `main` of their own, which takes the remaining arguments."""
 
 NOT_DONE = 2
 INTERRUPTED = 130
@@ -62,9 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _status(words: list[str]) -> int:
     try:
-        if words and words[0] in OWN_PARSERS:
-            run: Callable[[list[str]], int | None] = import_module(OWN_PARSERS[words[0]]).main
-            return run(words[1:]) or 0
         return _run(words)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
-from .columns import Row
-from .names import printable, unescape
-
-NAMED = 5
-"""At most so many images are named as the worst, the best and the failed."""
+from ..names import printable, unescape
+from ..scoring.columns import Row
+from ..scoring.run import Outcome
 
 
 def duration(seconds: float) -> str:
@@ -29,32 +25,23 @@ def pace(images: int, seconds: float) -> str:
     return f"{images} images in {duration(seconds)}{f' ({rate})' if images else ''}"
 
 
-def summary(
-    scores: np.ndarray, worst: Iterable[Row], best: Iterable[Row], failures: int, failed: Iterable[Row]
-) -> str:
-    """Mean, deciles, the worst and the best, and what failed.
-
-    Args:
-        scores: of all images that have one.
-        worst: rows, the worst first.
-        best: rows, the best first.
-        failures: how many images have no score.
-        failed: the first rows of them.
-    """
-    lines = []
+def summary(outcome: Outcome) -> str:
+    """Mean, deciles, the worst and the best, and what failed."""
+    scores, lines = outcome.scores, []
     if len(scores):
         deciles = np.percentile(scores, range(10, 100, 10))
         lines += [
             f"mean     {scores.mean():.4f}",
             f"deciles  {' '.join(f'{value:.3f}' for value in deciles)}",
         ]
-        for label, rows in (("worst", worst), ("best", best)):
+        for label, rows in (("worst", outcome.worst), ("best", outcome.best)):
             lines += [f"{label:<7}  {row['score']:.4f}  {_name(row)}" for row in rows]
-    if failures:
-        lines.append(f"failed   {failures}")
-        lines += [f"  {_name(row)}: {printable(row['error'])}" for row in failed]
-    if failures > NAMED:
-        lines.append(f"  and {failures - NAMED} more: rows whose column error is not empty")
+    if outcome.failures:
+        lines.append(f"failed   {outcome.failures}")
+        lines += [f"  {_name(row)}: {printable(row['error'])}" for row in outcome.failed]
+    more = outcome.failures - len(outcome.failed)
+    if more:
+        lines.append(f"  and {more} more: rows whose column error is not empty")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from ..explanation import Explanation
+from .explanation import Explanation
 from .wording import map_of
 
 LESS, NEUTRAL, MORE = "#D55E00", "#F2F2F2", "#0072B2"

@@ -11,10 +11,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from ..compact.reference_scores import reference_scores
+from ..names import printable
 from ..version import __version__
-from ..command.names import printable
-from ..explanation import Explanation
-from ..reference_scores import reference_scores
+from .explanation import Explanation
 from .overlay import LESS, MORE, NEUTRAL, RAW, colour_limit, map_over_image
 from .wording import (
     COLUMN_WIDTH,

@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..command.names import printable
-from ..explanation import Explanation
+from ..names import printable
+from .explanation import Explanation
 from .overlay import COLOURS, LESS, MORE, RAW, colour_limit, map_over_image
 from .wording import COLUMN_WIDTH, SCALE, map_of, parts_of, spread, standing, sum_as_shown
 

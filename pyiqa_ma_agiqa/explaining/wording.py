@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..explanation import Explanation
-from ..reference_scores import PERCENTS, reference_scores
+from ..compact.reference_scores import PERCENTS, reference_scores
+from .explanation import Explanation
 
 SCALE = (0, 5)
 """Ends of the MOS scale as drawn."""

@@ -13,12 +13,12 @@ from torch import nn
 
 from ..errors import InputError
 from ..experts import EXPERTS, Mixture, gated_mixture
-from ..own_network import OwnReading
 from ..input_checks import check_tensor
-from ..semantic_cache import SemanticCache
+from ..own_network import OwnReading
 from .branch import PATCHES, QualityBranch
 from .checkpoint import load_checkpoint
 from .files import language_model, official_checkpoint
+from .semantic_cache import SemanticCache
 from .swin import GRID
 
 logger = logging.getLogger("pyiqa")

@@ -12,12 +12,12 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from .. import downloads
-from ..downloads import cached_snapshot, fetch_file, hub_snapshot
 from ..errors import WeightsError
-from ..importing import import_file, import_folder, imported_folder
-from ..manifest import entry
-from ..recorded_hashes import enforce, unchanged, verify_folder
+from ..weights import downloads
+from ..weights.downloads import cached_snapshot, fetch_file, hub_snapshot
+from ..weights.importing import import_file, import_folder, imported_folder
+from ..weights.manifest import entry
+from ..weights.recorded_hashes import enforce, unchanged, verify_folder
 
 logger = logging.getLogger("pyiqa")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from ..manifest import PACKAGE
+from ..weights.manifest import PACKAGE
 
 
 def running_commit() -> str | None:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from ..arch import MAAGIQA
+from ..compact.arch import MAAGIQA
+from ..compact.quality import QualityBranch
+from ..compact.semantic import split_summary
 from ..experts import EXPERTS
-from ..quality import QualityBranch
-from ..semantic import split_summary
 from .quality_stage import QualityRegressor
 from .settings import check_range
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from ..arch import MAAGIQA
+from ..compact.arch import MAAGIQA
+from ..compact.shipped import NAME as WEIGHTS
 from ..errors import InputError, PluginError
 from ..input_checks import read_tensor
-from ..manifest import NAME as MANIFEST
-from ..manifest import PACKAGE, PACKAGE_WEIGHTS_DIR, load_manifest
-from ..shipped import NAME as WEIGHTS
+from ..weights.manifest import NAME as MANIFEST
+from ..weights.manifest import PACKAGE, PACKAGE_WEIGHTS_DIR, load_manifest
 from .starts import BRANCH_MEMBER, BRANCH_SHA256, TOWER_MEMBER, TOWER_SHA256
 
 CHECKOUT = PACKAGE.parent

@@ -20,13 +20,13 @@ from scipy.stats import pearsonr, spearmanr
 from torch import nn
 from tqdm import tqdm
 
-from ..agreement import agreement
 from ..errors import InputError
 from ..input_checks import read_tensor
 from ..published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2, check_semantic, semantic_vectors_of
 from ..published.branch import SIDE
 from ..published.checkpoint import save_checkpoint
 from ..published.resize import opencv_bicubic
+from .agreement import agreement
 from .checkpoint import (
     MadeOf,
     digest,

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..degradations import DEGRADATIONS
-from ..preprocessing import branch_size, branch_view
-from ..quality import QualityBranch
+from ..compact.preprocessing import branch_size, branch_view
+from ..compact.quality import QualityBranch
 from .checkpoint import MadeOf, digest, state_digest
 from .data import ImageSource
+from .degradations import DEGRADATIONS
 from .objective import degradation_loss, mos_loss
 from .run import Run
 from .settings import check_range

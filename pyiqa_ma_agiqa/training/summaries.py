@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import preprocessing, semantic
-from ..preprocessing import encoder_view
-from ..semantic import DEPTHS, WIDTH, SemanticEncoder
-from ..semantic_cache import SemanticCache
+from ..compact import preprocessing, semantic
+from ..compact.preprocessing import encoder_view
+from ..compact.semantic import DEPTHS, WIDTH, SemanticEncoder
+from ..published.semantic_cache import SemanticCache
 from .checkpoint import digest, state_digest
 from .data import ImageSource
 from .quality_stage import to_tensor

@@ -17,8 +17,8 @@ from benchmarks.ablations import ablations, gate, precision, second_stage
 from benchmarks.ablations import tower_ablations as tower
 from benchmarks.common import tables
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.preprocessing import encoder_view
-from pyiqa_ma_agiqa.semantic import EARLY_AND_MIDDLE
+from pyiqa_ma_agiqa.compact.preprocessing import encoder_view
+from pyiqa_ma_agiqa.compact.semantic import EARLY_AND_MIDDLE
 
 from ..images import picture
 

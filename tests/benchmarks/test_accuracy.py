@@ -17,7 +17,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from benchmarks.accuracy import accuracy, recipes, score_cache, scoring
 from benchmarks.accuracy.rated_folder import read_ratings
 from benchmarks.common import network
-from pyiqa_ma_agiqa.agreement import fit_to_mos
+from pyiqa_ma_agiqa.training.agreement import fit_to_mos
 
 from ..images import picture
 from ..rated import rated_folder, write_images
@@ -165,7 +165,7 @@ def test_versions_name_package_and_weights(tmp_path, untrained_metric):
     import pyiqa
 
     from pyiqa_ma_agiqa import __version__
-    from pyiqa_ma_agiqa.storage import save_weights
+    from pyiqa_ma_agiqa.compact.storage import save_weights
 
     weights = tmp_path / "weights.safetensors"
     save_weights(untrained_metric.net, weights)
@@ -178,7 +178,7 @@ def test_versions_name_package_and_weights(tmp_path, untrained_metric):
 def test_another_training_run(run, tmp_path, untrained_metric):
     import pyiqa
 
-    from pyiqa_ma_agiqa.storage import save_weights
+    from pyiqa_ma_agiqa.compact.storage import save_weights
 
     folder, weights = rated_folder(tmp_path / "rated", 5), tmp_path / "weights.safetensors"
     save_weights(untrained_metric.net, weights)

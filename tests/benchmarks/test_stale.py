@@ -21,7 +21,7 @@ FILES = {
     "benchmarks/common/timing.py": "def seconds(call):\n    return call()\n",
     "benchmarks/speed/unrelated.py": "A = 1\n",
     "pyiqa_ma_agiqa/__init__.py": "",
-    "pyiqa_ma_agiqa/arch.py": "def late():\n    from .experts import gate\n    return gate\n",
+    "pyiqa_ma_agiqa/compact/arch.py": "def late():\n    from .experts import gate\n    return gate\n",
     "pyiqa_ma_agiqa/experts.py": "def gate(x):\n    return 2 * x  # twice\n",
 }
 RESULT = "benchmarks/speed/speed.json"
@@ -105,7 +105,7 @@ def test_a_new_module_counts_before_it_is_committed(repository):
     record(repository)
     (repository / "pyiqa_ma_agiqa" / "arch.py").write_text("from . import fresh\n")
     (repository / "pyiqa_ma_agiqa" / "fresh.py").write_text("B = 1\n")
-    files = ["pyiqa_ma_agiqa/arch.py", "pyiqa_ma_agiqa/fresh.py"]
+    files = ["pyiqa_ma_agiqa/compact/arch.py", "pyiqa_ma_agiqa/fresh.py"]
     assert found_in(repository) == {"speed/speed.json: cpu": files}
 
 
@@ -126,7 +126,7 @@ def test_a_package_from_elsewhere_is_told_from_the_repository(repository, tmp_pa
     (elsewhere / "experts.py").write_text("def gate(x):\n    return x\n")
     (elsewhere / "arch.py").unlink()
     changed = machine.code_version(repository, elsewhere)["uncommitted_changes"]
-    assert changed == ["pyiqa_ma_agiqa/arch.py", "pyiqa_ma_agiqa/experts.py"]
+    assert changed == ["pyiqa_ma_agiqa/compact/arch.py", "pyiqa_ma_agiqa/experts.py"]
 
 
 def test_what_cannot_be_told_is_said(repository, tmp_path_factory):

@@ -12,7 +12,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from benchmarks.common import statistics_of_scores as statistics
 from benchmarks.common.agiqa3k import generator
-from pyiqa_ma_agiqa.agreement import agreement
+from pyiqa_ma_agiqa.training.agreement import agreement
 
 
 def sample(count: int = 80, noise: float = 0.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,148 @@
+"""MA-AGIQA with a compact semantic encoder: the metric ``ma_agiqa``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..experts import GatedExperts, Mixture
+from ..input_checks import check_tensor
+from ..own_network import OwnReading
+from .preprocessing import branch_view, encoder_view
+from .quality import QualityBranch
+from .semantic import COHERENCE, CONTENT, QUALITY, SemanticEncoder, split_summary
+from .shipped import shipped_weights
+from .storage import load_weights
+
+logger = logging.getLogger("pyiqa")
+
+CHUNK = 16
+"""Images that pass the backbones at once; bounds the memory of large batches."""
+
+
+class MAAGIQA(OwnReading, nn.Module):
+    r"""No-reference quality of AI-generated images, on the MOS scale of AGIQA-3K (about 0 to 5).
+
+    The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower stands in
+    the place of mPLUG-Owl2-7B with its two text prompts, and EfficientNet-Lite0 in the place of
+    the ViT-B/8 + Swin quality branch. Trained by this project on AGIQA-3K. It is **not** the
+    published system and not its weights.
+
+    .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b
+
+    - :math:`e_{sem}`, semantic content: Linear of the class tokens of the tower's late blocks.
+    - :math:`e_{coh}`, coherence: Linear of the statistics of the late blocks' patch tokens.
+    - :math:`e_q`, quality: Linear of the mean features of the quality branch on native pixels and
+      of the class token and patch statistics of the early and middle blocks.
+    - :math:`g`: linear gate over all three; see `GatedExperts`.
+
+    Args:
+        pretrained: load the weights that the package carries; ``False`` for random weights.
+        pretrained_model_path: a file that `pyiqa-ma-agiqa train` wrote, loaded instead.
+
+    Raises:
+        WeightsError: weights missing, damaged or not of this architecture.
+
+    Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
+    Assessment*, ACM MM 2024, sections 3.2 and 3.3.
+    """
+
+    width = 17
+
+    def __init__(
+        self, pretrained: bool = True, pretrained_model_path: str | os.PathLike | None = None
+    ) -> None:
+        super().__init__()
+        self.check_input_range = True
+        self.has_shipped_weights = pretrained and not pretrained_model_path
+        path = (
+            Path(pretrained_model_path)
+            if pretrained_model_path
+            else shipped_weights()
+            if pretrained
+            else None
+        )
+        # On the meta device no time goes into random weights that the file replaces.
+        with torch.device("meta" if path else "cpu"):
+            self.encoder = SemanticEncoder()
+            self.branch = QualityBranch()
+            self.semantic_expert = nn.Linear(CONTENT, self.width)
+            self.coherence_expert = nn.Linear(COHERENCE, self.width)
+            self.quality_expert = nn.Linear(QualityBranch.width + QUALITY, self.width)
+            self.experts = GatedExperts(self.width)
+        if path:
+            load_weights(self, Path(path))
+        self.branch.to(memory_format=torch.channels_last)
+        self.eval()
+        logger.info(
+            "ma_agiqa: semantic encoder CLIP ViT-B/16 (compact), weights %s; the published system, with "
+            "mPLUG-Owl2-7B, is another metric (ma_agiqa_owl2)",
+            path or "random",
+        )
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Load a weights file that `pyiqa-ma-agiqa train` wrote.
+
+        Raises:
+            WeightsError: no such file, not safetensors, or not of this architecture.
+        """
+        load_weights(self, Path(path))
+        self.has_shipped_weights = False
+
+    def backbone_passes(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The forward passes of both backbones and nothing else; (N, 3, H, W) in [0, 1]."""
+        return self.encoder(encoder_view(pixels)), self.branch(branch_view(pixels))
+
+    def forward(self, x: torch.Tensor, return_parts: bool = False) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Score a batch.
+
+        Args:
+            x: (N, 3, H, W) RGB or (N, 1, H, W) grey, in [0, 1], both sides at least 16.
+            return_parts: return what the score is made of, too.
+
+        Returns:
+            Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
+            ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
+            quality, and ``quality_map`` (N, h, w), whose mean is the share of quality.
+
+        Raises:
+            InputError: wrong shape, type or range, an empty batch, or values that are not finite.
+        """
+        pixels = check_tensor(x, check_range=self.check_input_range)
+        chunks = [self._score(chunk) for chunk in pixels.split(CHUNK)]
+        parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return parts if return_parts else parts["score"]
+
+    def mix(self, summary: torch.Tensor, features: torch.Tensor) -> Mixture:
+        """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
+        content, coherence, quality = split_summary(summary)
+        vectors = [
+            self.semantic_expert(content),
+            self.coherence_expert(coherence),
+            self.quality_expert(torch.cat([features, quality], dim=1)),
+        ]
+        return self.experts(torch.stack(vectors, dim=1))
+
+    def _score(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        summary, features = self.backbone_passes(pixels)
+        features = features.float()
+        # Half precision is for the backbones; what follows is small and adds up to the score.
+        with torch.autocast(pixels.device.type, enabled=False):
+            score, gate, shares = self.mix(summary, features.mean((2, 3)))
+            return {
+                "score": score,
+                "gate": gate,
+                "shares": shares,
+                "quality_map": self._quality_map(features, gate[:, 2], shares[:, 2]),
+            }
+
+    def _quality_map(self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """The share of quality by patch: exact, since everything after the features is linear in them."""
+        weight = self.experts.output.weight[0] @ self.quality_expert.weight[:, : QualityBranch.width]
+        local = torch.einsum("nchw,c->nhw", features, weight)
+        centred = local - local.mean((1, 2), keepdim=True)
+        return share[:, None, None] + gate[:, None, None] * centred
