@@ -23,8 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pyiqa_ma_agiqa
 
-from .published import published_checkpoint as published_checkpoint
-from .published import published_net as published_net
+from .published_nets import published_checkpoint as published_checkpoint
+from .published_nets import published_net as published_net
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILES = (

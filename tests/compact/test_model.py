@@ -1,0 +1,200 @@
+"""The metric's promises over sizes, channels, batches, precisions and copies."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pyiqa
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ..images import batch, picture
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
+
+
+@pytest.fixture(scope="module")
+def metric() -> torch.nn.Module:
+    return pyiqa.create_metric("ma_agiqa", device="cpu")
+
+
+sizes = st.integers(16, 700)
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(height=sizes, width=sizes, channels=st.sampled_from([1, 3]), count=st.integers(1, 3))
+def test_any_size_scores_alike_alone_and_in_a_batch(metric, height, width, channels, count):
+    images = batch(count, height, width, channels)
+    together = metric(images)
+    assert together.shape == (count, 1)
+    assert together.isfinite().all()
+    alone = torch.cat([metric(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])
+def test_extreme_sizes(metric, height, width):
+    assert metric(batch(1, height, width)).isfinite().all()
+
+
+def test_batches_larger_than_a_chunk_keep_their_order(metric):
+    images = batch(17, 40, 40)
+    torch.testing.assert_close(metric(images)[16:], metric(images[16:]), rtol=0, atol=1e-4)
+
+
+def test_a_second_run_gives_exactly_the_same(metric):
+    image = batch(1, 200, 300)
+    assert torch.equal(metric(image), metric(image))
+
+
+def test_gray_is_the_same_as_three_equal_channels(metric):
+    gray = batch(1, 64, 80, channels=1)
+    torch.testing.assert_close(metric(gray), metric(gray.expand(-1, 3, -1, -1)), rtol=0, atol=0)
+
+
+def test_path_pillow_and_tensor_agree(metric, tmp_path):
+    pixels = picture(120, 90)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    scores = [metric(str(path)), metric(Image.open(path)), metric(tensor)]
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_parts_sum_to_the_score(metric):
+    images = batch(2, 260, 180)
+    parts = metric.net(images, return_parts=True)
+    assert parts["gate"].shape == parts["shares"].shape == (2, 3)
+    torch.testing.assert_close(parts["score"], metric(images), rtol=0, atol=1e-6)
+    torch.testing.assert_close(parts["shares"].sum(1, keepdim=True), parts["score"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5)
+
+
+def test_the_gate_depends_on_the_image(metric):
+    gate = metric.net(batch(2, 100, 100), return_parts=True)["gate"]
+    assert (gate[0] - gate[1]).abs().max() > 1e-5
+
+
+def test_shares_follow_the_formula(metric):
+    seen = []
+    handle = metric.net.experts.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    parts = metric.net(batch(1, 64, 64), return_parts=True)
+    handle.remove()
+    output = metric.net.experts.output
+    by_hand = [parts["gate"][0, i] * (output.weight[0] @ seen[0][0, i]) + output.bias / 3 for i in range(3)]
+    torch.testing.assert_close(torch.cat(by_hand), parts["shares"][0])
+
+
+def test_the_map_answers_to_a_local_change(metric):
+    image = batch(1, 512, 512)
+    spoiled = image.clone()
+    spoiled[:, :, 352:, 352:] = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    change = (
+        metric.net(spoiled, return_parts=True)["quality_map"]
+        - metric.net(image, return_parts=True)["quality_map"]
+    )
+    near, far = change[0, 12:, 12:], change[0, :6, :6]  # the tower's part is the same everywhere
+    assert near.std() > 20 * far.std()
+    assert far.std() > 0
+
+
+@pytest.fixture(scope="module")
+def loss() -> torch.nn.Module:
+    return pyiqa.create_metric("ma_agiqa", as_loss=True, device="cpu")
+
+
+def test_as_loss_gives_finite_gradients(loss):
+    for size in ((64, 96), (512, 512)):
+        image = batch(1, *size).requires_grad_()
+        loss(image).backward()
+        assert image.grad.isfinite().all()
+        assert image.grad.abs().sum() > 0
+
+
+def test_gradient_is_the_slope_of_the_loss(loss):
+    """Central differences; without either view of the image the gradient is off by a tenth and more."""
+    image = batch(1, 48, 64)
+    variable = image.clone().requires_grad_()
+    loss(variable).backward()
+    ramp = torch.linspace(-0.5, 0.5, 48)[:, None] + torch.linspace(-0.5, 0.5, 64)
+    for direction in (ramp.expand_as(image), image - image.mean()):
+        with torch.no_grad():
+            rise = loss(image + 0.005 * direction) - loss(image - 0.005 * direction)
+        assert (variable.grad * direction).sum().item() == pytest.approx(rise.item() / 0.01, rel=0.04)
+
+
+def test_copies_and_pickles_score_the_same(metric):
+    image = batch(1, 100, 120)
+    expected = metric(image)
+    for other in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
+        torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_stays_near_float32(metric, dtype):
+    images = torch.cat(
+        [batch(1, 224, 300), torch.rand(1, 3, 224, 300, generator=torch.Generator().manual_seed(0))]
+    )
+    expected = metric(images)
+    with torch.autocast("cpu", dtype):
+        got = metric(images)
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().max() <= 0.02
+
+
+def test_train_and_eval_do_not_change_the_batch_statistics(metric):
+    net = copy.deepcopy(metric.net)
+    before = {name: value.clone() for name, value in net.named_buffers()}
+    net.train()
+    net(batch(2, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
+
+
+def test_weights_go_round_through_a_file(metric, tmp_path):
+    from pyiqa_ma_agiqa.compact.storage import save_weights
+
+    path = tmp_path / "weights.safetensors"
+    save_weights(metric.net, path, bits=None)
+    image = batch(1, 90, 90)
+    expected = metric(image)
+    again = pyiqa.create_metric("ma_agiqa", device="cpu", pretrained_model_path=str(path))
+    torch.testing.assert_close(again(image), expected, rtol=0, atol=1e-5)
+    other = pyiqa.create_metric("ma_agiqa", device="cpu", pretrained=False)
+    assert (other(image) - expected).abs() > 1e-3
+    other.load_weights(str(path))
+    torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-5)
+
+
+def test_random_weights_need_no_file(monkeypatch):
+    from pyiqa_ma_agiqa.compact import arch
+
+    def refuse() -> None:
+        raise AssertionError("pretrained=False must not look for weights")
+
+    monkeypatch.setattr(arch, "shipped_weights", refuse)
+    assert arch.MAAGIQA(pretrained=False)(batch(1, 32, 32)).isfinite().all()
+
+
+@needs_gpu
+def test_gpu_agrees_with_cpu(metric):
+    image = batch(2, 300, 200)
+    expected = metric(image)
+    moved = copy.deepcopy(metric).to("cuda")
+    torch.testing.assert_close(moved(image).cpu(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(moved.to("cpu")(image), expected, rtol=0, atol=1e-4)
+
+
+def test_a_move_of_dtype_and_back_keeps_working(metric):
+    moved = copy.deepcopy(metric).to(torch.float64).to(torch.float32)
+    image = batch(1, 64, 64)
+    torch.testing.assert_close(moved(image), metric(image), rtol=0, atol=1e-6)
+
+
+def test_scores_lie_on_the_mos_scale(metric):
+    scores = np.array([metric(batch(1, size, size)).item() for size in (64, 300, 512)])
+    assert ((scores > -1) & (scores < 6)).all()

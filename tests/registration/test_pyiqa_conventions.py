@@ -1,0 +1,87 @@
+"""What pyiqa's own metric tests ask of each name it lists, asked of ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyiqa
+import pytest
+import torch
+
+from pyiqa_ma_agiqa.published.branch import QualityBranch
+from pyiqa_ma_agiqa.registration.configs import CONFIGS
+
+from ..conftest import quick_patch_features
+from ..images import batch
+
+names = pytest.mark.parametrize("name", sorted(CONFIGS))
+
+
+@pytest.fixture
+def create(tiny_owl2, monkeypatch):
+    """`pyiqa.create_metric`; the published system gets a tiny large model and random experts.
+
+    Its variants differ in the precision of the large model alone, so the quality branch, which takes
+    seconds an image, runs whole for one of them.
+    """
+
+    def created(name, **options):
+        if name == "ma_agiqa":
+            return pyiqa.create_metric(name, **options)
+        if name != "ma_agiqa_owl2":
+            monkeypatch.setattr(QualityBranch, "patch_features", quick_patch_features)
+        return pyiqa.create_metric(name, **tiny_owl2, **options)
+
+    return created
+
+
+def count(name):
+    """How many images a test needs at least to say something, of those that take long."""
+    return 4 if name == "ma_agiqa" else 2
+
+
+@names
+def test_listed_as_no_reference(name):
+    assert name in pyiqa.list_models()
+    assert name in pyiqa.list_models(metric_mode="NR")
+    assert name not in pyiqa.list_models(metric_mode="FR")
+    assert name in pyiqa.list_models(filter="ma_*")
+
+
+@names
+def test_forward_on_a_batch(name, create):
+    metric = create(name, device="cpu")
+    assert metric.metric_mode == "NR"
+    assert metric.lower_better is False
+    low, high = (float(bound.strip(" ~")) for bound in metric.score_range.split(","))
+    scores = metric(batch(count(name), 224, 224))
+    assert scores.shape == (count(name), 1)
+    assert np.isfinite(scores.numpy()).all()
+    assert not scores.requires_grad
+    if name == "ma_agiqa":  # the others have random weights here
+        assert low - 1 < scores.min() and scores.max() < high + 1
+
+
+@names
+def test_gradient_backward(name, create):
+    metric = create(name, as_loss=True, device="cpu")
+    images = batch(count(name) // 2, 224, 224).requires_grad_()
+    score = metric(images)
+    assert score.dim() == 0
+    score.backward()
+    assert torch.isnan(images.grad).sum() == 0
+    assert images.grad.abs().sum() > 0
+
+
+@names
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: CPU/GPU consistency not checked")
+def test_cpu_gpu_consistency(name, create):
+    images = batch(2, 224, 224)
+    on_cpu = create(name, device="cpu")(images)
+    on_gpu = create(name, device="cuda")(images)
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-3)
+
+
+@names
+def test_gray_images(name, create):
+    metric = create(name, device="cpu")
+    assert metric(batch(2, 96, 128, channels=1)).isfinite().all()

@@ -1,0 +1,354 @@
+"""Training of ma_agiqa: from a folder and a CSV to weights, with resume, and its parts one by one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyiqa
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.compact.arch import MAAGIQA
+from pyiqa_ma_agiqa.training import compact as train
+from pyiqa_ma_agiqa.training import quality_stage
+from pyiqa_ma_agiqa.training.agreement import agreement, logistic
+from pyiqa_ma_agiqa.training.data import Images, read_ratings
+from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, noise
+from pyiqa_ma_agiqa.training.experts_stage import (
+    ExpertsStageConfig,
+    choose_blend,
+    fit_experts,
+    join_branch,
+    predict_experts,
+)
+from pyiqa_ma_agiqa.training.objective import correlation_loss, degradation_loss, order_loss
+from pyiqa_ma_agiqa.training.quality_stage import (
+    QualityRegressor,
+    QualityStageConfig,
+    branch_features,
+    predict_branch,
+)
+from pyiqa_ma_agiqa.training.summaries import Summaries
+
+from ..images import batch, picture
+
+LITTLE = QualityStageConfig(epochs=2, batch=4, crop=64, degraded=1, rate=3e-3, frozen_stages=7, average=0.5)
+"""A first stage of seconds."""
+PICTURES = 8
+"""The train images are this many, each twice: the tower, which takes most of the time, reads one once."""
+VAL = np.arange(16, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "FINE_TUNING", LITTLE)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 rated images of three sizes: 16 train, 4 val, 4 test."""
+    folder = tmp_path_factory.mktemp("ratings")
+    rows = []
+    for number in range(24):
+        seed = number % PICTURES if number < 16 else number
+        height, width = [(64, 64), (64, 128), (96, 64)][seed % 3]
+        strength = seed % 5 / 4
+        noisy = noise(picture(height, width, seed), strength, np.random.default_rng(seed))
+        Image.fromarray(noisy).save(folder / f"{number}.png")
+        part = "train" if number < 16 else "val" if number < 20 else "test"
+        rows.append((f"{number}.png", 4.5 - 3 * strength + number % 2 / 4, part))
+    pd.DataFrame(rows, columns=["name", "mos", "split"]).to_csv(folder / "ratings.csv", index=False)
+    return folder
+
+
+def call(folder: Path, out: Path, *words: str) -> int:
+    """The command as a user gives it; the table may be another one."""
+    table = [] if "--table" in words else ["--table", str(folder / "ratings.csv")]
+    return main(["train", "--images", str(folder), *table, "--out", str(out), *words])
+
+
+@pytest.fixture(scope="module")
+def whole_run(folder):
+    assert call(folder, folder / "whole") == 0
+    return folder / "whole"
+
+
+def a_copy(run: Path, out: Path, *, first_stage: bool = True) -> Path:
+    """What a run keeps of the tower and, unless it is not wanted, of its first stage."""
+    shutil.copytree(run / "summaries", out / "summaries")
+    if first_stage:
+        shutil.copy(run / "quality.pt", out)
+    return out
+
+
+def other_table(folder: Path, path: Path, part: str, mos: np.ndarray) -> Path:
+    """The ratings with other MOS for one part."""
+    table = pd.read_csv(folder / "ratings.csv")
+    table.loc[table["split"] == part, "mos"] = mos
+    table.to_csv(path, index=False)
+    return path
+
+
+def figures_of(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def of_parts(run: Path, folder: Path):
+    """Experts fitted once more on what the tower said of train, and the branch of the first stage."""
+    ratings = read_ratings(folder, folder / "ratings.csv")
+    fitted, images = ratings.rows("train"), Images(ratings.paths)
+    model = MAAGIQA()
+    quality = QualityRegressor(model.branch, 0.0)
+    state = torch.load(run / "quality.pt", weights_only=True)["average"]
+    quality.load_state_dict(
+        {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
+    )
+    summaries = Summaries(model.encoder, run / "summaries")
+    plain, mirrored = summaries(images, fitted), summaries(images, fitted, mirrored=True)
+    fit_experts(model, plain, mirrored, ratings.mos[fitted], ExpertsStageConfig())
+    return model, quality, summaries(images, VAL), branch_features(quality.branch, images, VAL)
+
+
+@pytest.fixture(scope="module")
+def parts(folder, whole_run):
+    return of_parts(whole_run, folder)
+
+
+@pytest.fixture(scope="module")
+def branch_run(folder, whole_run, parts, tmp_path_factory):
+    """A run whose val MOS are what the branch alone says, so that the blend trusts the branch."""
+    _, quality, _, features = parts
+    said = predict_branch(quality, features)
+    mos = 1 + 3 * (said - said.min()) / np.ptp(said)
+    out = a_copy(whole_run, tmp_path_factory.mktemp("branch"))
+    assert call(folder, out, "--table", str(other_table(folder, out / "table.csv", "val", mos))) == 0
+    return out, mos
+
+
+def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, branch_run, parts):
+    """Experts of train, joined by the branch at the blend: by hand, by the metric, and in metrics.json."""
+    out, mos = branch_run
+    metric = pyiqa.create_metric(
+        "ma_agiqa", pretrained_model_path=str(out / "weights.safetensors"), device="cpu"
+    )
+    scores = np.array([metric(str(folder / f"{row}.png")).item() for row in VAL])
+
+    weight = figures_of(out)["blend"]["weight"]
+    assert weight > 0.5
+    model, quality, summaries, features = parts
+    mixture = model.mix(torch.from_numpy(summaries), torch.zeros(len(VAL), 1280))
+    experts, gate = mixture.score.squeeze(1).detach().numpy(), mixture.gate[:, 2].detach().numpy()
+    mean = model.experts.output.bias.item()
+    branch = weight * gate * (predict_branch(quality, features) - mean)
+    by_hand = mean + (1 - weight) * (experts - mean) + branch
+    assert np.ptp(branch) > 0.2
+    np.testing.assert_allclose(scores, by_hand, atol=0.03)
+
+    told, found = figures_of(out)["float32"]["val"], agreement(scores, mos)
+    assert told == pytest.approx(agreement(by_hand, mos), abs=1e-3)
+    assert found["plcc"] == pytest.approx(told["plcc"], abs=0.02)
+    assert found["rmse"] == pytest.approx(told["rmse"], abs=0.02)
+
+
+def test_val_chooses_the_blend_and_nothing_else(whole_run, branch_run):
+    before, after = (load_file(run / "weights.safetensors") for run in (whole_run, branch_run[0]))
+    weights = [figures_of(run)["blend"]["weight"] for run in (whole_run, branch_run[0])]
+    assert weights[0] != weights[1]
+    for name, tensor in before.items():
+        if name.startswith(("semantic_expert.", "coherence_expert.", "quality_expert.")):
+            # The first row, an expert's verdict, is what the branch joins.
+            assert torch.equal(tensor[1:], after[name][1:])
+            if not name.startswith("quality_expert."):
+                torch.testing.assert_close(tensor[0] / (1 - weights[0]), after[name][0] / (1 - weights[1]))
+        else:
+            assert torch.equal(tensor, after[name]), name
+
+
+def test_the_test_part_is_read_only_when_asked_for_and_changes_nothing(folder, whole_run, tmp_path, capsys):
+    assert set(figures_of(whole_run)["float32"]) == {"val"}
+    read = {path for path in (whole_run / "summaries").rglob("*") if path.is_file()}
+    assert len(read) == 2 * PICTURES + len(VAL), "mirror images are those of train alone, test is not read"
+
+    out = a_copy(whole_run, tmp_path / "asked")
+    table = other_table(folder, tmp_path / "table.csv", "test", np.array([9.0, 1.0, 5.0, 3.0]))
+    assert call(folder, out, "--table", str(table), "--test") == 0
+    assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
+    before, after = figures_of(whole_run), figures_of(out)
+    assert (after["blend"], after["float32"]["val"]) == (before["blend"], before["float32"]["val"])
+    assert set(after["float32"]["test"]) == {"srcc", "plcc", "krcc", "rmse"}
+    assert set(json.loads(capsys.readouterr().out)) == {"val", "test"}
+
+
+def test_train_ratings_are_what_is_learned(folder, whole_run, tmp_path, capsys):
+    table = other_table(folder, tmp_path / "table.csv", "train", np.linspace(1, 5, 16))
+    taken = a_copy(whole_run, tmp_path / "taken")
+    assert call(folder, taken, "--table", str(table)) == 2
+    assert "quality.pt: of a run with other MOS; repeat" in capsys.readouterr().err
+    assert not (taken / "weights.safetensors").exists()
+
+    out = a_copy(whole_run, tmp_path / "learned", first_stage=False)
+    assert call(folder, out, "--table", str(table)) == 0
+    before, after = (load_file(run / "weights.safetensors") for run in (whole_run, out))
+    for name in ("semantic_expert.weight", "quality_expert.weight", "experts.gating.weight"):
+        assert not torch.equal(before[name], after[name])
+    head = "branch.network.conv_head.weight"
+    assert not torch.equal(before[head], after[head])
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(folder, whole_run, tmp_path, monkeypatch, capsys):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    def interrupted_after(owner, name: str, calls: int) -> int:
+        real, left = getattr(owner, name), [calls]
+
+        def counted(*args, **kwargs):
+            left[0] -= 1
+            return interrupted() if left[0] < 0 else real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, counted)
+            return call(folder, out)
+
+    out = a_copy(whole_run, tmp_path / "again", first_stage=False)
+    of_tower = sorted(path for path in (out / "summaries").rglob("*") if path.is_file())
+    of_tower[0].unlink()
+    assert interrupted_after(quality_stage, "degraded_pair", 6) == 130  # in the second epoch
+    assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 1
+    assert f"goes on with what is in {out}" in capsys.readouterr().err
+    (out / "quality.part.pt").write_bytes(b"of a run that was killed")
+    assert interrupted_after(Images, "__getitem__", 4 * 4 + len(VAL) + 12) == 130  # between two summaries
+    assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 2
+    assert not (out / "weights.safetensors").exists()
+    with monkeypatch.context() as patch:  # stage 1 must not run again
+        patch.setattr(quality_stage, "random_view", interrupted)
+        assert call(folder, out) == 0
+    assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
+    assert not list(out.glob("*.part*"))
+
+
+def test_summaries_are_of_these_images_and_this_tower(folder, tmp_path):
+    """The same name with other pixels, or another tower, has no summary yet; the same pixels have."""
+    encoder = MAAGIQA().encoder
+    image = Images([folder / "0.png"])[0]
+    rows = np.array([0])
+    first = Summaries(encoder, tmp_path)([image], rows)
+    other = Summaries(encoder, tmp_path)([image // 2], rows)
+    assert not np.array_equal(first, other)
+
+    def asked(*_):
+        raise AssertionError("the tower was asked")
+
+    encoder.forward = asked
+    np.testing.assert_array_equal(Summaries(encoder, tmp_path)([image], rows), first)
+    with pytest.raises(AssertionError, match="was asked"):
+        Summaries(encoder, tmp_path)([image], rows, mirrored=True)
+    with torch.no_grad():
+        encoder.tower.cls_token += 1
+    with pytest.raises(AssertionError, match="was asked"):
+        Summaries(encoder, tmp_path)([image], rows)
+
+
+def test_without_a_split_it_is_70_10_20_and_seeded(folder, tmp_path):
+    table = tmp_path / "table.csv"
+    pd.read_csv(folder / "ratings.csv")[["name", "mos"]].to_csv(table, index=False)
+    ratings = read_ratings(folder, table, seed=3)
+    counts = [len(ratings.rows(part)) for part in ("train", "val", "test")]
+    assert counts == [16, 3, 5]
+    assert (ratings.part == read_ratings(folder, table, seed=3).part).all()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A random model with experts fitted to 60 made-up summaries, the summaries and their MOS."""
+    torch.manual_seed(0)
+    model = MAAGIQA(pretrained=False)
+    rng = np.random.default_rng(0)
+    summaries = rng.standard_normal((60, 6, 3, 768), dtype=np.float32)
+    mos = (2.5 + 2 * summaries[:, 5, 0].mean(1) * 27 + summaries[:, 0, 1, 0] / 2).astype(np.float32)
+    fit_experts(model, summaries, summaries + 0.01, mos, ExpertsStageConfig(ridge=0.01))
+    return model, summaries, mos
+
+
+def test_fitted_experts_predict_what_they_were_fitted_to(fitted):
+    model, summaries, mos = fitted
+    assert np.corrcoef(predict_experts(model, summaries), mos)[0, 1] > 0.95
+
+
+def test_few_images_do_not_make_the_gate_wild(fitted):
+    """Eight pictures, each twice, have seven principal components; the gate reads sixteen."""
+    model, summaries, mos = MAAGIQA(pretrained=False), *fitted[1:]
+    few = np.concatenate([summaries[:8], summaries[:8]])
+    fit_experts(model, few, few + 0.01, mos[:16], ExpertsStageConfig())
+    mixture = model.mix(torch.from_numpy(summaries[20:]), torch.zeros(40, 1280))
+    assert (mixture.gate - 1).abs().max() < 1
+    assert (mixture.score - mos[:16].mean()).abs().max() < 10
+
+
+def test_the_branch_joins_at_the_stated_weight(fitted):
+    model, _, _ = fitted
+    quality = QualityRegressor(model.branch, 2.5).eval()
+    torch.nn.init.normal_(quality.head.weight, std=0.1)
+    image = batch(1, 448, 448)
+    with torch.inference_mode():
+        before = model(image, return_parts=True)
+        branch = quality(image)
+        mean_mos = model.experts.output.bias.item()
+        join_branch(model, quality, 0.3)
+        after = model(image, return_parts=True)
+    torch.testing.assert_close(after["gate"], before["gate"], rtol=0, atol=1e-4)
+    verdicts = before["score"][:, 0] - mean_mos
+    expected = mean_mos + 0.7 * verdicts + 0.3 * before["gate"][:, 2] * (branch - mean_mos)
+    torch.testing.assert_close(after["score"][:, 0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_blend_is_the_best_on_val():
+    rng = np.random.default_rng(0)
+    mos = rng.uniform(0, 5, 200)
+    good, poor = mos + rng.normal(0, 0.5, 200), rng.uniform(0, 5, 200)
+    assert choose_blend(good, poor, mos).weight <= 0.1
+    assert choose_blend(poor, good, mos).weight == 0.9
+    equal = choose_blend(mos + rng.normal(0, 1, 200), mos + rng.normal(0, 1, 200), mos)
+    assert 0.2 <= equal.weight <= 0.8
+
+
+def test_objective():
+    mos = torch.tensor([1.0, 2.0, 4.0])
+    assert correlation_loss(3 * mos + 1, mos).item() == pytest.approx(0, abs=1e-6)
+    assert correlation_loss(-mos, mos).item() == pytest.approx(2)
+    assert order_loss(mos, mos).item() == 0
+    assert order_loss(torch.zeros(3), mos).item() == pytest.approx(0.5)
+    falling = [torch.tensor([3.0]), torch.tensor([2.0]), torch.tensor([1.0])]
+    assert degradation_loss(*falling).item() == 0
+    assert degradation_loss(*falling[::-1]).item() == pytest.approx(2.4)
+
+
+def test_agreement_on_hand_made_scores():
+    mos = np.linspace(0, 5, 50)
+    scores = logistic(mos, 9, -3, 2.5, 0.8)
+    exact = agreement(scores, mos)
+    assert exact["srcc"] == pytest.approx(1)
+    assert exact["krcc"] == pytest.approx(1)
+    assert exact["plcc"] > 0.99
+    assert agreement(-scores, mos)["srcc"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_degradations_grow_with_strength(kind):
+    image = picture(96, 96)
+    errors = []
+    for strength in (0.0, 0.5, 1.0):
+        degraded = DEGRADATIONS[kind](image, strength, np.random.default_rng(0))
+        assert degraded.shape == image.shape
+        assert degraded.dtype == np.uint8
+        errors.append(np.mean((degraded.astype(float) - image) ** 2))
+    assert 0 < errors[0] < errors[1] < errors[2]
