@@ -197,7 +197,7 @@ def test_not_a_tar(folder):
         ("x.csv", b"", "no column path"),
         ("x.parquet", b"junk" * 10, "not a parquet file"),
         ("x.tar.gz", b"", "compressed tar"),
-        ("x.tar", gzip.compress(bytes(10240)), "x.tar: is a compressed tar; unpack it to a .tar"),
+        ("x.tar", gzip.compress(bytes(10240), mtime=0), "x.tar: is a compressed tar; unpack it to a .tar"),
         ("x.jsonl", b"", "no column path; it is empty"),
         ("x.jsonl", b'{"file": "a.png"}\n', "no column path; there are file"),
         ("x.jsonl", b'{"path": "a.png"}\n{"path": "b', "not a JSON Lines file .line 2: "),
