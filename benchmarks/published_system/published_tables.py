@@ -31,6 +31,28 @@ def published_system(results: Path) -> str:
     return "\n\n".join([*parts, f"{source(language_model)}  \n{source(branch)}"])
 
 
+def full_size(result: dict[str, Any]) -> str:
+    """Seconds and peak memory of importing the published files, and of scores from them."""
+    steps = [(f"import, {name.replace('_', ' ')}", entry) for name, entry in result["import"].items()]
+    rows = [[name, f"{entry['seconds']:.0f}", _gib(entry)] for name, entry in steps]
+    for metric, entry in result["score"].items():
+        further = entry["each_further_score_seconds"]
+        rows += [
+            [
+                f"`{metric}`, until the first score",
+                f"{entry['until_the_first_score_seconds']:.0f}",
+                _gib(entry),
+            ],
+            [f"`{metric}`, each further score", f"{further['median']:.1f}", ""],
+        ]
+    table = markdown(["full size, random weights", "seconds", "peak memory, GiB"], rows)
+    return f"{table}\n\n{source(result)}"
+
+
+def _gib(entry: dict[str, Any]) -> str:
+    return f"{entry['peak_memory_mib'] / 1024:.1f}"
+
+
 def large_model(result: dict[str, Any]) -> str:
     """Operations and time of an image in each way."""
     operations, measured = result["operations_at_full_size"], result["cpu_bfloat16"]

@@ -1,4 +1,4 @@
-"""The README's transcripts of the console command are what it prints."""
+"""The transcripts of the console command in README and docs are what it prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from pyiqa_ma_agiqa.command.main import main
 
 from .conftest import ROOT
 
-TRANSCRIPTS = re.findall(r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRANSCRIPTS = [
+    found
+    for page in PAGES
+    for found in re.findall(r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+]
 TIME = re.compile(r" in .* s \(.* (images/s|an image)\)")
 VERSION = re.compile(r"(?<=iqa/)[^\s,]+")
 FIGURE = re.compile(r"-?\d+\.\d+")
@@ -55,3 +60,22 @@ def test_transcript(transcript, tmp_path, monkeypatch, capsys):
 def test_there_are_transcripts_of_three_commands():
     text = "".join(TRANSCRIPTS)
     assert all(f"$ pyiqa-ma-agiqa {name} " in text for name in ("score", "explain", "compare"))
+
+
+def test_the_explanation_as_data_is_what_its_page_says(monkeypatch):
+    """The figures in the comments of the Python example."""
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/explain.md").read_text(), re.M | re.S)
+    names: dict = {}
+    exec(code, names)
+    checked = 0
+    for expression, told in re.findall(r"^(explanation\..*?)  # (.*)$", code, re.M):
+        figures = list(map(float, FIGURE.findall(told)))
+        value = eval(expression, names)
+        found = (
+            [*value.values()] if isinstance(value, dict) else [value] if isinstance(value, float) else value
+        )
+        if figures:
+            assert list(found)[: len(figures)] == pytest.approx(figures, abs=2e-3 * max(1, max(figures)))
+            checked += 1
+    assert checked == 4
