@@ -70,11 +70,11 @@ def _both(metric: str):
 
 
 def _measured(words: str, metric: str) -> Quote:
-    return Quote(f"{words}, measured | {{.3}} / {{.3}} | {{.3}} / {{.3}} |", _both(metric))
+    return Quote(f"{words}, measured | {{.4}} / {{.4}} | {{.4}} / {{.4}} |", _both(metric))
 
 
 def _from_the_paper(words: str, method: str) -> Quote:
-    return Quote(f"{words}, printed in the paper | {{.3}} / {{.3}} |", _printed(method))
+    return Quote(f"{words}, printed in the paper | {{.4}} / {{.4}} |", _printed(method))
 
 
 PAGES = {
