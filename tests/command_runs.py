@@ -24,9 +24,10 @@ from PIL import Image
 STANDING = "standing"
 """The file by which a run says that it stands still."""
 
-# The processes come off a server that has imported what takes seconds to import.
+# The processes come off a server that has imported what takes seconds to import. Nothing of these tests:
+# the server does not have this process's path, and would find another package's folder of that name.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer", "tests.command_runs"])
+_context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer"])
 
 
 def _command(words: list[str], folder: str, log: str, before: Callable[[], None] | None) -> None:

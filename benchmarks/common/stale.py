@@ -26,13 +26,13 @@ from benchmarks.common.places import BENCHMARKS, ROOT
 
 PACKAGE = "pyiqa_ma_agiqa"
 REACHED = {
-    "benchmarks.accuracy.accuracy": ("arch",),
-    "benchmarks.speed.efficiency": ("arch",),
-    "benchmarks.robustness.robustness": ("arch",),
-    "benchmarks.ablations.ablations": ("arch",),
-    "benchmarks.command.score_command": ("arch", "command.main"),
+    "benchmarks.accuracy.accuracy": ("compact.arch",),
+    "benchmarks.speed.efficiency": ("compact.arch",),
+    "benchmarks.robustness.robustness": ("compact.arch",),
+    "benchmarks.ablations.ablations": ("compact.arch",),
+    "benchmarks.command.score_command": ("compact.arch", "command.score", "scoring.run"),
     "benchmarks.published_system.published_full_size": (
-        *("published.arch", "weights"),
+        *("published.arch", "command.weights"),
         *("mplug_owl2.encoder", "mplug_owl2.checking"),
     ),
 }

@@ -36,7 +36,7 @@ from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Config
 from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS, load_tokenizer, tokenise
 
 EXAMPLES = ROOT / "examples"
-WEIGHTS = [sys.executable, "-m", "pyiqa_ma_agiqa.weights"]
+WEIGHTS = [sys.executable, "-m", "pyiqa_ma_agiqa.command", "weights"]
 PYIQA = [sys.executable, "-c", "from pyiqa.pyiqa_cmd import main; main()"]
 
 

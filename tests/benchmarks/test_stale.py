@@ -21,7 +21,8 @@ FILES = {
     "benchmarks/common/timing.py": "def seconds(call):\n    return call()\n",
     "benchmarks/speed/unrelated.py": "A = 1\n",
     "pyiqa_ma_agiqa/__init__.py": "",
-    "pyiqa_ma_agiqa/compact/arch.py": "def late():\n    from .experts import gate\n    return gate\n",
+    "pyiqa_ma_agiqa/compact/__init__.py": "",
+    "pyiqa_ma_agiqa/compact/arch.py": "def late():\n    from ..experts import gate\n    return gate\n",
     "pyiqa_ma_agiqa/experts.py": "def gate(x):\n    return 2 * x  # twice\n",
 }
 RESULT = "benchmarks/speed/speed.json"
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    monkeypatch.setitem(stale.REACHED, "benchmarks.speed.speed", ("arch",))
+    monkeypatch.setitem(stale.REACHED, "benchmarks.speed.speed", ("compact.arch",))
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -103,7 +104,7 @@ def test_a_file_that_has_moved_is_the_same(repository):
 
 def test_a_new_module_counts_before_it_is_committed(repository):
     record(repository)
-    (repository / "pyiqa_ma_agiqa" / "arch.py").write_text("from . import fresh\n")
+    (repository / "pyiqa_ma_agiqa" / "compact" / "arch.py").write_text("from .. import fresh\n")
     (repository / "pyiqa_ma_agiqa" / "fresh.py").write_text("B = 1\n")
     files = ["pyiqa_ma_agiqa/compact/arch.py", "pyiqa_ma_agiqa/fresh.py"]
     assert found_in(repository) == {"speed/speed.json: cpu": files}
@@ -124,7 +125,7 @@ def test_a_package_from_elsewhere_is_told_from_the_repository(repository, tmp_pa
     shutil.copytree(repository / "pyiqa_ma_agiqa", elsewhere)
     assert "uncommitted_changes" not in machine.code_version(repository, elsewhere)
     (elsewhere / "experts.py").write_text("def gate(x):\n    return x\n")
-    (elsewhere / "arch.py").unlink()
+    (elsewhere / "compact" / "arch.py").unlink()
     changed = machine.code_version(repository, elsewhere)["uncommitted_changes"]
     assert changed == ["pyiqa_ma_agiqa/compact/arch.py", "pyiqa_ma_agiqa/experts.py"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,11 @@ import yaml
 from PIL import Image
 
 from pyiqa_ma_agiqa import InputError, WeightsError
+from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.published import checkpoint
 from pyiqa_ma_agiqa.published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2
 from pyiqa_ma_agiqa.published.files import CHECKPOINT
-from pyiqa_ma_agiqa.training import compact as train
+from pyiqa_ma_agiqa.training import recipe as recipes
 
 from ..conftest import quick_patch_features
 from ..images import batch, picture
@@ -253,13 +255,13 @@ def test_the_published_recipe_trains_what_pyiqa_then_loads(recipe, rated, create
 
     monkeypatch.setattr(encode, counted)
     with pytest.raises(KeyboardInterrupt):
-        train.main(["--config", str(recipe)])
+        main(["train", "--config", str(recipe)])
     with monkeypatch.context() as patch:
         patch.setattr("pyiqa_ma_agiqa.training.published.predict", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train.main(["--config", str(recipe)])
+            main(["train", "--config", str(recipe)])
     assert len(asked) == 21, "no image was read twice but the one that was interrupted, none of test at all"
-    train.main(["--config", str(recipe)])
+    main(["train", "--config", str(recipe)])
     assert len(asked) == 21
 
     result = json.loads((out / "metrics.json").read_text())
@@ -275,7 +277,7 @@ def test_the_published_recipe_trains_what_pyiqa_then_loads(recipe, rated, create
 def test_the_published_recipe_is_the_default():
     from pyiqa_ma_agiqa.training.published import PublishedStageConfig
 
-    found = train.read_recipe(train.Path(train.__file__).parent / "training" / "agiqa3k_owl2.yaml")
+    found = recipes.read_recipe(Path(recipes.__file__).with_name("agiqa3k_owl2.yaml"))
     assert found.stage == PublishedStageConfig(
         epochs=30, batch=8, rate=1e-5, decay=1e-5, period=50, augmented=0.7, seed=20
     )

@@ -139,7 +139,7 @@ def _fill(folder, rows, barrier):
 
 def test_several_processes_share_a_folder(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # torch is imported once
+    context.set_forkserver_preload(["pyiqa_ma_agiqa.published.semantic_cache"])  # torch is imported once
     barrier = context.Barrier(3)
     orders = ([*range(8)], [*range(8)], [*reversed(range(8))])
     workers = [context.Process(target=_fill, args=(tmp_path, order, barrier)) for order in orders]

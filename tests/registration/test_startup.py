@@ -89,7 +89,7 @@ def test_every_start_is_silent_and_loads_nothing(installed):
 
 
 def half_removed(package: Path) -> None:
-    (package / "plugin.py").unlink()
+    (package / "registration" / "plugin.py").unlink()
 
 
 def syntax_error(package: Path) -> None:
@@ -97,11 +97,11 @@ def syntax_error(package: Path) -> None:
 
 
 def null_bytes(package: Path) -> None:
-    (package / "import_hook.py").write_bytes(b"\0" * 64)
+    (package / "registration" / "import_hook.py").write_bytes(b"\0" * 64)
 
 
 def raises_at_import(package: Path) -> None:
-    (package / "configs.py").write_text("raise RuntimeError('broken')\n")
+    (package / "registration" / "configs.py").write_text("raise RuntimeError('broken')\n")
 
 
 def only_a_folder(package: Path) -> None:

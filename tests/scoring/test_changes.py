@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from pyiqa_ma_agiqa.command import score
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring import run
 from pyiqa_ma_agiqa.scoring.inputs import items, stamps
 from pyiqa_ma_agiqa.scoring.inputs.items import Item, read_item
 from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
@@ -140,7 +140,7 @@ def test_a_tar_that_a_table_names_is_a_source(interrupted, capsys):
 def test_before_the_first_row_the_list_is_taken_anew(interrupted, monkeypatch):
     write("tar", OLD)
     with monkeypatch.context() as patch:
-        patch.setattr(score, "_score_pending", lambda *words: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run, "_score_pending", lambda *words: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(["score", "x.tar", *ENTROPY, "--out", "out.csv"]) == 130
     write("tar", NEW)
     assert main(["score", "x.tar", *ENTROPY, "--out", "out.csv"]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring import run
 from pyiqa_ma_agiqa.scoring.rows.crashes import _HEAD, CrashNote
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
@@ -52,7 +52,7 @@ def ends(monkeypatch):
         """Names of the images with which that one was scored."""
         together = []
         with monkeypatch.context() as patch:
-            score_items = scoring.score_items
+            score_items = run.score_items
 
             def score_or_end(items, scorer, job):
                 items = list(items)
@@ -62,7 +62,7 @@ def ends(monkeypatch):
                     raise KeyboardInterrupt
                 yield from score_items(items, scorer, job)
 
-            patch.setattr(scoring, "score_items", score_or_end)
+            patch.setattr(run, "score_items", score_or_end)
             assert main(COMMAND) == 130
         content = Path("kept").read_bytes() + b"Fatal Python error: Aborted" * fault
         NOTE.write_bytes(content)

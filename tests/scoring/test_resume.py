@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.scoring import ray_engine
-from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring import ray_engine, settings
+from pyiqa_ma_agiqa.scoring import run as scoring
 from pyiqa_ma_agiqa.scoring.rows import crashes, journal
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
@@ -211,12 +210,10 @@ PACKAGES = (
 @pytest.mark.parametrize("package", ["pyiqa-ma-agiqa", *PACKAGES, "opencv-python-headless"])
 def test_an_upgrade_in_mid_run_is_refused(here, interrupt, capsys, monkeypatch, package):
     interrupt(2, *COMMAND, "x.csv")
-    version = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "9.9" if name == package else version(name)
-    )
+    version = settings.version
+    monkeypatch.setattr(settings, "version", lambda name: "9.9" if name == package else version(name))
     if package == "pyiqa-ma-agiqa":
-        monkeypatch.setattr("pyiqa_ma_agiqa.version.__version__", "9.9")
+        monkeypatch.setattr(settings, "__version__", "9.9")
     capsys.readouterr()
     assert main([*COMMAND, "x.csv"]) == 2
     said = capsys.readouterr().err

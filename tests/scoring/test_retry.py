@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.scoring import scorer as scoring
+from pyiqa_ma_agiqa.scoring import run
 from pyiqa_ma_agiqa.scoring.columns import output_columns
 from pyiqa_ma_agiqa.scoring.origins import origin_here
 from pyiqa_ma_agiqa.scoring.rows import outage
@@ -107,7 +107,7 @@ def test_an_interrupted_retry_of_an_output_goes_on(here, monkeypatch):
     before = Path("x.csv").read_bytes()
     move("away", "images", "00001.png", "00002.png")
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "Scorer", lambda job: 1 / 0)
+        patch.setattr(run, "Scorer", lambda job: 1 / 0)
         assert main([*words, "--retry-errors"]) == 2
     assert Path("x.csv").read_bytes() == before
     assert main(words) == 0

@@ -240,7 +240,6 @@ def test_a_folder_of_parquets(tmp_path, monkeypatch):
         (["empty", "--out", "x.csv", "--metric", "piqe"], "no images there"),
         (["images", "--out", "exists.csv", "--metric", "piqe"], "exists; give another name, or --restart"),
         (["images", "--out", "x.csv", "--batch-size", "0"], "0 is not a whole number above 0"),
-        (["images"], "--out"),
     ],
 )
 def test_wrong_usage(tmp_path, monkeypatch, capsys, words, message):

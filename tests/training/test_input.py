@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pyiqa_ma_agiqa import InputError
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training import checkpoint
-from pyiqa_ma_agiqa.training import compact as train
+from pyiqa_ma_agiqa.training import recipe as recipes
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig
 from pyiqa_ma_agiqa.training.quality_stage import QualityStageConfig, at_branch_size, branch_features
@@ -155,7 +156,7 @@ def test_unusable_recipes(tmp_path, text, message):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"data: {{images: a, table: b}}\nout: c\n{text}\n")
     with pytest.raises(InputError, match=rf"recipe\.yaml: not a recipe: {message}"):
-        train.read_recipe(recipe)
+        recipes.read_recipe(recipe)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +166,11 @@ def test_other_files_are_no_recipes(tmp_path, text):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(text)
     with pytest.raises(InputError, match=r"recipe\.yaml: not a recipe: [^\n]+; compare with"):
-        train.read_recipe(recipe)
+        recipes.read_recipe(recipe)
 
 
 def test_the_shipped_recipe_is_readable():
-    recipe = train.read_recipe(train.Path(train.__file__).parent / "training" / "agiqa3k.yaml")
+    recipe = recipes.read_recipe(Path(recipes.__file__).with_name("agiqa3k.yaml"))
     assert recipe.data.split_column == "official"
     assert (recipe.quality, recipe.experts, recipe.bits) == (QualityStageConfig(), ExpertsStageConfig(), 8)
 

@@ -46,7 +46,8 @@ def ask(hub, tmp_path):
         }
         frame = (
             # pyiqa takes seconds to import
-            "import sys\nfrom pathlib import Path\nfrom pyiqa_ma_agiqa import WeightsError, downloads\n"
+            "import sys\nfrom pathlib import Path\nfrom pyiqa_ma_agiqa import WeightsError\n"
+            "from pyiqa_ma_agiqa.weights import downloads\n"
             "from pyiqa_ma_agiqa.published import files\n"
             f"downloads.cache_folder = lambda: Path({str(tmp_path / 'pyiqa')!r})\n"
             "files.check_language_model = lambda folder: None\n"
