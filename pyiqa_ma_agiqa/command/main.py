@@ -12,6 +12,7 @@ from types import ModuleType
 from ..errors import PluginError
 from ..names import printable
 from ..reason import reason
+from ..version import __version__
 from .streams import safe_streams
 
 COMMANDS = {
@@ -32,7 +33,7 @@ exit status:
   1    done, but some images could not be scored, or a check failed
   2    not done: wrong usage, or something is missing or has failed; the message says what
   130  interrupted; where a command can go on, the same command does
-Whoever reads the output may go away (| head): the work goes on all the same.
+Whoever reads the output may go away (| head): the work goes on all the same, unless it is kept nowhere.
 
 {DEBUG}=1 in the environment shows where in the code an error arose.
 
@@ -83,6 +84,7 @@ def _run(words: list[str]) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen: ModuleType | None = None
     for name, summary in COMMANDS.items():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .arguments import add_device, add_limits, positive
+from .streams import Printer
 
 if TYPE_CHECKING:
     from ..scoring.columns import Row
@@ -143,23 +145,30 @@ def _write(request: Request, out: Path) -> int:
 def _print_rows(request: Request) -> int:
     for option in ("restart", "retry_errors", "actors"):
         if getattr(request, option):
-            raise InputError(f"--{option.replace('_', '-')}: is for a run with an output; give --out")
+            raise InputError(f"--{option.replace('_', '-')}: needs an output; give --out")
     if request.engine != "local":
-        raise InputError(f"--engine {request.engine}: is for a run with an output; give --out")
+        raise InputError(f"--engine {request.engine}: needs an output; give --out")
     from ..scoring.columns import output_columns
     from ..scoring.rows.output import csv_lines
     from ..scoring.run import score_at_once
 
+    on_terminal = sys.stdout.isatty()
+    out = sys.stdout if isinstance(sys.stdout, Printer) else Printer(sys.stdout)
+    if not on_terminal:
+        out.as_a_file()  # so that all names can be read back
     failures = 0
 
-    def counted() -> Iterator[Row]:
+    def counted(rows: Iterable[Row]) -> Iterator[Row]:
         nonlocal failures
-        for row in score_at_once(request):
+        for row in rows:
             failures += bool(row["error"])
             yield row
 
-    for line in csv_lines(counted(), output_columns(request.shares)):
-        print(line, flush=True)
+    with closing(score_at_once(request, progress=not on_terminal)) as rows:
+        for line in csv_lines(counted(rows), output_columns(request.shares)):
+            print(line, file=out, flush=True)
+            if out.lost:
+                break
     if failures:
         print(f"failed   {failures}: rows whose column error is not empty", file=sys.stderr)
     return 1 if failures else 0

@@ -22,7 +22,9 @@ def pace(images: int, seconds: float) -> str:
     """How many images in what time, and the rate in the unit that reads better."""
     each = seconds / max(images, 1)
     rate = f"{1 / max(each, 1e-9):.1f} images/s" if each <= 1 else f"{duration(each)} an image"
-    return f"{images} images in {duration(seconds)}{f' ({rate})' if images else ''}"
+    return (
+        f"{images} image{'' if images == 1 else 's'} in {duration(seconds)}{f' ({rate})' if images else ''}"
+    )
 
 
 def summary(outcome: Outcome) -> str:

@@ -22,7 +22,7 @@ from ..names import escape
 from .columns import Row, output_columns
 from .inputs.items import Item
 from .inputs.listing import list_items
-from .origins import lower_is_better, of_here, with_origin
+from .origins import lower_is_better, of_here, origin_here, with_origin
 from .request import Request
 from .rows.crashes import CrashNote
 from .rows.journal import Journal, cannot_go_on, damaged
@@ -195,7 +195,7 @@ def _list(request: Request, out: Path, job: Job, journal: Journal) -> int:
         return journal.total()
     total = journal.list_once(listed, stamps)
     if not total:
-        raise InputError(f"{' '.join(request.inputs)}: no images there; check the inputs")
+        raise _no_images(request)
     return total
 
 
@@ -251,14 +251,16 @@ def _local_rows(job: Job, journal: Journal, note: CrashNote) -> Generator[tuple[
     yield from score_items(note.beginning(journal.pending()), scorer, job)
 
 
-def score_at_once(request: Request) -> Iterator[Row]:
+def score_at_once(request: Request, progress: bool = False) -> Generator[Row, None, None]:
     """Rows as an output has them, in the order of the images, without an output or a journal.
 
     Args:
         request: what to score, and how; `out`, `restart`, `retry_errors`, `engine` and `actors` do not count.
+        progress: whether standard error shows how far it is.
 
     Raises:
-        PluginError: the metric cannot be made, or there are no images.
+        PluginError: before any row, the metric cannot be made, or there are no images; at a row, the metric
+            cannot go on with any image.
     """
     job = make_job(replace(request, engine="local"))
     check_metric(job)
@@ -266,18 +268,25 @@ def score_at_once(request: Request) -> Iterator[Row]:
     for item in list_items(request.inputs, request.column):
         first.setdefault(item.key(), item)
     if not first:
-        raise InputError(f"{' '.join(request.inputs)}: no images there; check the inputs")
-    return with_origin(_in_order(list(first.values()), job), job.metric)
+        raise _no_images(request)
+    return _in_order(list(first.values()), Scorer(job), job, progress)
 
 
-def _in_order(items: list[Item], job: Job) -> Iterator[Row]:
+def _in_order(items: list[Item], scorer: Scorer, job: Job, progress: bool) -> Generator[Row, None, None]:
+    origin = origin_here(job.metric)._asdict()
     waiting: dict[int, Row] = {}
     turn = 0
-    for number, row in _watched(score_items(enumerate(items), Scorer(job), job), len(items)):
-        waiting[number] = row | {"path": escape(items[number].name)}
-        while turn in waiting:
-            yield waiting.pop(turn)
-            turn += 1
+    with closing(score_items(enumerate(items), scorer, job)) as found:
+        rows = _watched(found, len(items)) if progress else found
+        for number, row in rows:
+            waiting[number] = row | origin | {"path": escape(items[number].name)}
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+
+
+def _no_images(request: Request) -> InputError:
+    return InputError(f"{' '.join(request.inputs)}: no images there; check the inputs")
 
 
 def _say(text: str) -> None:
