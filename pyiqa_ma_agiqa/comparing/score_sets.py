@@ -44,11 +44,19 @@ class ScoreSet(NamedTuple):
 
 
 def holds_images(source: str) -> bool:
-    """Whether a side is a folder of images, rather than one of parquets that `score` wrote, or a file."""
+    """Whether a side is a folder of images, rather than one of parquets that `score` wrote, or a file.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
     path = Path(source)
     if path.suffix.lower() in SUFFIXES or not path.is_dir():
         return False
-    return not any(path.iterdir()) or not holds_only_parts(path)
+    try:
+        return not any(path.iterdir()) or not holds_only_parts(path)
+    except OSError as error:
+        why = f"the folder cannot be read ({error.strerror}); check its permissions"
+        raise InputError(f"{source}: {why}") from None
 
 
 def read_scores(source: str) -> ScoreSet:
@@ -120,8 +128,11 @@ def _sorted_out(source: str, cells: Cells, origins: list[Origin]) -> ScoreSet:
             raise InputError(f"{source}: {paths[row]} has the score {text[row]!r}, not a number")
     bad = ~np.isfinite(scores) | (errors != "")
     if bad.all():
-        cure = f"all {len(paths)} rows have errors" if len(paths) else "there are no images in it"
-        raise InputError(f"{source}: no image has a score, {cure}")
+        why = "there are no images in it; check the path"
+        if len(paths):
+            name, error = printable(unescape(paths[0])), printable(errors[0] or "there is no score")
+            why = f"all {len(paths)} rows have errors, the first ({name}): {error}"
+        raise InputError(f"{source}: no image has a score; {why}")
     failures = [
         (paths[row], errors[row] or ("there is no score" if empty[row] else f"the score is {scores[row]}"))
         for row in np.flatnonzero(bad)

@@ -147,8 +147,8 @@ def _score(request: Request, out: Path, job: Job, journal: Journal) -> Outcome:
 
     began = time.monotonic()
     note = CrashNote(journal.path.with_name(f"{journal.path.name}-crash"))
-    note.hand_over(journal)
-    total = _list(request, out, job, journal)
+    died = note.hand_over(journal)
+    total = _list(request, out, job, journal, died)
     before = journal.done()
     if before:
         _say(f"going on: {before} of {total} images have a row already")
@@ -180,7 +180,7 @@ def _outcome(job: Job, journal: Journal, scored: int, seconds: float) -> Outcome
     )
 
 
-def _list(request: Request, out: Path, job: Job, journal: Journal) -> int:
+def _list(request: Request, out: Path, job: Job, journal: Journal, died: bool) -> int:
     """List the images, as far as an earlier run has not; returns how many there are."""
 
     stamps: dict[str, str] = {}
@@ -189,7 +189,7 @@ def _list(request: Request, out: Path, job: Job, journal: Journal) -> int:
         rows = read_output(out, output_columns(job.shares))
         take_in(journal, out, of_here(out, rows, job.metric))
     if request.retry_errors and journal.done():
-        retry_errors(journal, listed)
+        retry_errors(journal, listed, died)
         with journal.database:
             journal.keep(stamps)
         return journal.total()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def test_scores_that_are_not_finite_are_failures(tmp_path):
         ("a.csv", "name,value\nx,1\n", "no column path and score"),
         ("a.csv", "path,score\nx,good\n", "x has the score 'good', not a number"),
         ("a.csv", "path,score\n", "there are no images in it"),
-        ("a.csv", "path,score,error\nx,,broken\n", "all 1 rows have errors"),
+        ("a.csv", "path,score,error\nx,,broken\n", r"all 1 rows have errors, the first \(x\): broken"),
         ("a.csv", "", "not a readable file of scores"),
         ("a.jsonl", '{"path": "x", "score": 1}\n{"path": "y", "sc', "not a readable file of scores"),
         ("a.jsonl", "[1, 2]\n3\n", "not a readable file|no column"),
@@ -102,6 +103,20 @@ def files(tmp_path):
     old = [(f"old/{number}.png", score, "") for number, score in enumerate(OLD)]
     new = [(f"new/{number}.png", score + 0.25, "") for number, score in enumerate(OLD)]
     return [write(tmp_path / "old.csv", old), write(tmp_path / "new.parquet", new)]
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch, capsys):
+    """Root reads all folders, so it is a stand-in."""
+
+    def locked(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.chdir(tmp_path)
+    Path("locked").mkdir()
+    monkeypatch.setattr(Path, "iterdir", locked)
+    assert main(["compare", "locked", "locked"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: locked: the folder cannot be read (Permission denied); check its permissions\n"
 
 
 def test_the_text_of_a_comparison(files, capsys):

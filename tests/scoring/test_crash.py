@@ -44,6 +44,36 @@ def test_the_guilty_image_is_left_out_after_its_second_crash(here):
     assert not failed()
 
 
+def test_retrying_has_an_end_too(here, monkeypatch):
+    """Two images kill the process: each does so twice, while the same command is repeated."""
+    other = "images/00006.png"
+    deaths = []
+    Path(GUILTY).write_bytes(b"")
+    Path(other).write_bytes(b"")
+    assert main(COMMAND) == 1
+
+    def score_or_end(items, scorer, job):
+        for number, item in items:
+            if item.name in (GUILTY, other):
+                deaths.append(item.name)
+                shutil.copy(NOTE, "kept")
+                raise KeyboardInterrupt
+            yield from score_items([(number, item)], scorer, job)
+
+    score_items = run.score_items
+    monkeypatch.setattr(run, "score_items", score_or_end)
+    for _ in range(4):
+        assert main([*COMMAND, "--retry-errors"]) == 130
+        NOTE.write_bytes(Path("kept").read_bytes() + b"Fatal Python error: Aborted")
+    assert main([*COMMAND, "--retry-errors"]) == 1
+    assert deaths == [GUILTY, GUILTY, other, other]
+    assert sorted(failed()) == [GUILTY, other]
+    assert all("the process died each time" in error for error in failed().values())
+    monkeypatch.setattr(run, "score_items", score_items)
+    assert main([*COMMAND, "--retry-errors"]) == 1
+    assert all("is empty" in error for error in failed().values())
+
+
 @pytest.fixture
 def ends(monkeypatch):
     """A function that runs the command up to the scoring of an image, and leaves what a death would."""

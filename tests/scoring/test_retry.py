@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import tarfile
@@ -160,6 +161,18 @@ def test_images_in_a_mended_tar_are_scored(here):
         ("path,score\na.png,1\n", [], "x.csv: has the columns path, score, not path, score, error"),
         (f"{HEADER}\na.png,1,,1,{HERE}\n", [], "x.csv: is not as `score` wrote it"),
         (f"{HEADER}\na.png,high,,1,1,{HERE}\n", [], "x.csv: is not as `score` wrote it"),
+        (
+            f"{HEADER}\na.png,nan,,1,1,{HERE}\n",
+            [],
+            "x.csv: is not as `score` wrote it (a row has the score nan)",
+        ),
+        (
+            f"{HEADER}\na.png,1,,{2**64},1,{HERE}\n",
+            [],
+            f"x.csv: is not as `score` wrote it (a row has the width {2**64})",
+        ),
+        (f"{HEADER}\na.png,,,1,1,{HERE}\n", [], "(a.png has neither score nor error)"),
+        (f"{HEADER}\na.png,1,so,1,1,{HERE}\n", [], "(a.png has a score and an error)"),
         (f"{HEADER}\na.png,1,,1,1,{HERE}\na.png,2,,1,1,{HERE}\n", [], "x.csv: has a.png twice"),
         # Rows of another metric, or of another version, would be mixed with new ones.
         (f"{HEADER}\na.png,1,,1,1,piqe,1,\n", [], "x.csv: has rows of the metric piqe, not entropy"),
@@ -181,6 +194,22 @@ def test_what_cannot_be_retried_stays(here, capsys, content, more, message):
     assert status == 2 and message in capsys.readouterr().err
     assert Path("x.csv").exists() == (content is not None)
     assert content is None or Path("x.csv").read_text() == content
+
+
+@pytest.mark.parametrize(
+    "change", [{"path": 5}, {"path": None}, {"score": "high"}, {"error": None}, {"version": 7}]
+)
+def test_an_output_that_somebody_changed_is_told(here, capsys, change):
+    """Of formats whose cells have types of their own."""
+    row = dict.fromkeys(output_columns(False)) | {"path": "a.png", "score": 1.0, "error": ""}
+    Path("x.jsonl").write_text(json.dumps(row | origin_here("entropy")._asdict() | change) + "\n")
+    before = Path("x.jsonl").read_bytes()
+    assert main(["score", "images", *ENTROPY, "--out", "x.jsonl", "--retry-errors"]) == 2
+    ((name, value),) = change.items()
+    assert (
+        f"x.jsonl: is not as `score` wrote it (a row has the {name} {value!r}); " in capsys.readouterr().err
+    )
+    assert Path("x.jsonl").read_bytes() == before
 
 
 def test_a_folder_that_vanishes_in_mid_run_ends_it(here, monkeypatch, capsys):

@@ -70,11 +70,12 @@ class CrashNote:
         reached, alone = map(int, head.groups()) if head else (0, 0)
         return Death(reached, alone, b"Fatal Python error" in content or b"Windows fatal" in content)
 
-    def hand_over(self, journal: Journal) -> None:
-        """Let the journal know what the last run was at, if its process died."""
+    def hand_over(self, journal: Journal) -> bool:
+        """Let the journal know what the last run was at, if its process died; returns whether it did."""
         death = self.take()
         if death:
             journal.suspect(death.reached, death.alone, 2 if death.fault else 1, VERDICT)
+        return death is not None
 
     def __enter__(self) -> CrashNote:
         self.head = open(self.path, "wb", buffering=0)

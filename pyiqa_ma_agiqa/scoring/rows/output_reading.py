@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...errors import InputError
+from ...names import printable
 from ..columns import Row
+
+MOST = 2**63
+"""Numbers that a journal holds are below this."""
 
 
 def read_output(path: Path, columns: dict[str, type]) -> Iterator[Row]:
@@ -22,7 +26,9 @@ def read_output(path: Path, columns: dict[str, type]) -> Iterator[Row]:
         InputError: other columns, or not such an output.
     """
     try:
-        yield from READERS[path.suffix.lower()](path, columns)
+        for row in READERS[path.suffix.lower()](path, columns):
+            _check(row, columns)
+            yield row
     except InputError:
         raise
     except OSError as error:
@@ -31,6 +37,24 @@ def read_output(path: Path, columns: dict[str, type]) -> Iterator[Row]:
         raise InputError(
             f"{path}: is not as `score` wrote it ({error}); give --restart to begin again"
         ) from None
+
+
+def _check(row: Row, columns: dict[str, type]) -> None:
+    """Check what others may have changed in a row.
+
+    Raises:
+        ValueError: a value that `score` does not write.
+    """
+    for name, kind in columns.items():
+        value = row[name]
+        if value is None and kind is not str:
+            continue
+        known = isinstance(value, (float, int) if kind is float else kind) and not isinstance(value, bool)
+        if not known or not (kind is str or -MOST < value < MOST):  # NaN is neither
+            raise ValueError(f"a row has the {name} {value!r}")
+    if (row["score"] is None) == (row["error"] == ""):
+        what = "a score and an error" if row["error"] else "neither score nor error"
+        raise ValueError(f"{printable(row['path'])} has {what}")
 
 
 def _check_columns(path: Path, found: Iterable[str], columns: dict[str, type]) -> None:

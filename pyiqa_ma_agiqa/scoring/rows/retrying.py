@@ -16,6 +16,7 @@ from ...errors import InputError
 from ...names import unescape
 from ..columns import Row
 from ..inputs.items import Item
+from .crashes import VERDICT
 from .journal import ITEM, Journal
 from .output import identity
 
@@ -40,8 +41,15 @@ def take_in(journal: Journal, path: Path, output: Iterable[Row]) -> None:
             raise InputError(f"{path}: has {row['path']} twice; give --restart to begin again") from None
 
 
-def retry_errors(journal: Journal, listed: Iterable[Item]) -> None:
-    """Drop the rows with errors, and list what is behind them again."""
+def retry_errors(journal: Journal, listed: Iterable[Item], died: bool = False) -> None:
+    """Drop the rows with errors, and list what is behind them again.
+
+    Args:
+        journal: with rows.
+        listed: the images of the inputs.
+        died: whether the process of the last run died. This one goes on with it then: images that are
+            known to have killed it keep their rows, or the command would have no end.
+    """
     execute = journal.database.execute
     rows = ", ".join(journal.columns)
     with journal.database:
@@ -58,10 +66,11 @@ def retry_errors(journal: Journal, listed: Iterable[Item]) -> None:
         )
         execute(
             f"INSERT INTO rows(number, {rows}) SELECT number, {rows} FROM old JOIN items USING (name) "
-            "WHERE error = '' OR (error != '' AND number > ?)",
-            [last],
+            "WHERE error = '' OR (error != '' AND number > ?) OR (error = ? AND ?)",
+            [last, VERDICT, died],
         )
-        execute("UPDATE suspects SET deaths = 0")
+        if not died:
+            execute("UPDATE suspects SET deaths = 0")
         execute("DROP TABLE old")
         execute("DROP TABLE answered")
 
