@@ -24,15 +24,19 @@ class Finder:
                 if getattr(error, "name", 0) != "pyiqa_ma_agiqa":  # else uninstalled: nothing to report
                     import warnings
 
+                    Finder.extends_pyiqa = ()  # said once
                     warnings.warn(f"no metric ma_agiqa, reinstall pyiqa-ma-agiqa: {error!r}", stacklevel=1)
                 return None
             return find_spec(name, path, target)
 
 
 def install():
-    # Another one may be that of a start-up file from before an upgrade, with fewer modules.
-    wanted = Finder.extends_pyiqa
-    if not any(getattr(finder, "extends_pyiqa", 0) == wanted for finder in sys.meta_path):
+    # Another one may be that of a start-up file from before an upgrade, with fewer modules, or one that
+    # looks for the rest where it was then.
+    def key(finder):
+        return getattr(finder, "__module__", 0), getattr(finder, "extends_pyiqa", 0)
+
+    if key(Finder) not in map(key, sys.meta_path):
         sys.meta_path.insert(0, Finder)
 
 

@@ -291,3 +291,22 @@ def test_another_finder_that_asks_all_finders(complete):
 def test_two_start_up_files_install_one_finder(complete, startup_line):
     (complete.site / "another.pth").write_text(startup_line)
     assert complete.run("-c", "import sys; print(len(sys.meta_path))").stdout == "4\n"
+
+
+@pytest.mark.parametrize("place", ["a_old.pth", "z_old.pth"])
+def test_a_start_up_file_of_before_an_upgrade_hinders_nothing(complete, startup_line, place):
+    """It looks for the rest where that was then. One may be left in the user's own site-packages."""
+    old = startup_line.replace("pyiqa_ma_agiqa.registration.", "pyiqa_ma_agiqa.")
+    assert old != startup_line
+    (complete.site / place).write_text(old)
+    done = complete.run("-c", LISTED)
+    assert done.stdout == "True\n"
+    assert done.stderr.count("reinstall pyiqa-ma-agiqa") == (place == "z_old.pth")
+
+
+def test_a_broken_package_is_told_once_whatever_filters_do(complete):
+    """Each change of the filters of warnings, as torch makes them, would let the same one through again."""
+    (complete.site / "pyiqa_ma_agiqa" / "registration" / "import_hook.py").unlink()
+    code = "import warnings; import pyiqa.utils.registry; warnings.simplefilter('always'); "
+    done = complete.run("-c", code + LISTED)
+    assert done.stderr.count("reinstall pyiqa-ma-agiqa") == 1
