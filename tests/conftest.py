@@ -51,7 +51,12 @@ class Environment:
         names = ("PYTHONPATH", "PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
         environ = {k: v for k, v in os.environ.items() if k not in names} | variables
         done = subprocess.run(
-            [self.python, *arguments], cwd=self.folder, env=environ, capture_output=True, text=True
+            [self.python, *arguments],
+            cwd=self.folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=300,  # a deadlock is a failure
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done

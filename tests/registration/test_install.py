@@ -137,8 +137,6 @@ def test_editable(new_environment, tmp_path, mode):
 def test_uninstalled_wheel_leaves_nothing(new_environment, wheel):
     before = new_environment.files()
     new_environment.install(str(wheel))
-    new_environment.run(
-        "-c", "import pyiqa_ma_agiqa.weights.manifest, pyiqa_ma_agiqa.registration.import_hook"
-    )
+    new_environment.run("-c", "import pyiqa_ma_agiqa.weights.manifest, pyiqa_ma_agiqa.registration.plugin")
     new_environment.pip("uninstall", "--yes", "pyiqa-ma-agiqa")
     assert new_environment.files() == before
