@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from PIL import Image
 
 # One process for each core (pytest-xdist): more threads would stand in each other's way.
@@ -25,6 +26,10 @@ import pyiqa_ma_agiqa
 
 from .published_nets import published_checkpoint as published_checkpoint
 from .published_nets import published_net as published_net
+
+# The same examples in every run, however slow the machine is.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILES = (

@@ -229,7 +229,7 @@ class TestTensors:
         image = torch.linspace(0, 1, 3072).view(1, 3, 32, 32).to(dtype)
         assert untrained_metric(image).item() == untrained_metric(image.float()).item()
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(
         st.lists(st.integers(0, 20), max_size=5),
         st.sampled_from([torch.float32, torch.float64, torch.uint8, torch.int32, torch.bool]),

@@ -93,7 +93,7 @@ def test_the_same_view_twice_changes_nothing():
     np.testing.assert_allclose(once.scores, twice.scores, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(8, 60))
 def test_the_lead_is_a_difference_with_an_interval_around_it(seed, count):
     rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def small(monkeypatch):
     monkeypatch.setattr(robustness, "ASPECTS", (0.5, 1.0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.floats(0, 1))
 def test_a_colour_shift_warms_and_keeps_green(seed, strength):
     rng = np.random.default_rng(seed)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks.command import score_command, score_tables
+from pyiqa_ma_agiqa.command.main import main
 
 from ..rated import write_images
 
 
 def test_rates_and_memory(tmp_path, monkeypatch):
+    """The memory is that of a process; what is timed runs here, as if each image took half a second."""
+
+    def seconds(words):
+        assert words[:3] == [sys.executable, "-m", "pyiqa_ma_agiqa.command"]
+        assert main(words[3:]) == 0
+        with open(words[4]) as table:
+            return (len(table.readlines()) - 1) / 2
+
+    monkeypatch.setattr(score_command, "seconds", seconds)
     monkeypatch.setattr(score_command, "find_spec", lambda name: None)  # Ray takes half a minute
     (tmp_path / "images").mkdir()
     write_images(tmp_path / "images", [f"{number}.png" for number in range(4)])
@@ -22,7 +34,8 @@ def test_rates_and_memory(tmp_path, monkeypatch):
     throughput, memory = result["throughput"], result["memory"]["piqe"]
     assert throughput["images"] == 4 and memory["images"] == 40
     rates = {name: rate["median"] for name, rate in throughput["images_per_second"].items()}
-    assert 0 < rates["command"] < rates["model"]
+    assert rates["model"] > 0
+    assert rates["command"] == pytest.approx(2) and rates["command_after_its_start"] == pytest.approx(2)
     ratio = throughput["of_the_models_rate"]["command"]["median"]
     assert ratio == pytest.approx(rates["command"] / rates["model"], rel=1e-4)
     assert memory["peak_mib"] > 100
@@ -36,6 +49,12 @@ def test_rates_and_memory(tmp_path, monkeypatch):
 
 def test_memory_of_a_process_that_is_gone():
     assert score_command.resident_mib(2**22 + 1) == 0
+
+
+def test_time_of_a_process():
+    assert score_command.seconds([sys.executable, "-c", "pass"]) > 0
+    with pytest.raises(subprocess.CalledProcessError):
+        score_command.seconds([sys.executable, "-c", "raise SystemExit(1)"])
 
 
 def spread(value):

@@ -9,9 +9,11 @@ import numpy as np
 import pyiqa
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from pyiqa_ma_agiqa.compact import arch
 
 from ..images import batch, picture
 
@@ -23,18 +25,34 @@ def metric() -> torch.nn.Module:
     return pyiqa.create_metric("ma_agiqa", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def short_metric() -> torch.nn.Module:
+    """The metric with the first of the tower's twelve blocks alone, which are alike."""
+    metric = pyiqa.create_metric("ma_agiqa", device="cpu")
+    blocks = metric.net.encoder.tower.blocks
+    for number in range(1, len(blocks)):
+        blocks[number] = torch.nn.Identity()
+    return metric
+
+
 sizes = st.integers(16, 700)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8)
 @given(height=sizes, width=sizes, channels=st.sampled_from([1, 3]), count=st.integers(1, 3))
-def test_any_size_scores_alike_alone_and_in_a_batch(metric, height, width, channels, count):
+def test_any_size_scores_alike_alone_and_in_a_batch(short_metric, height, width, channels, count):
     images = batch(count, height, width, channels)
-    together = metric(images)
+    together = short_metric(images)
     assert together.shape == (count, 1)
     assert together.isfinite().all()
-    alone = torch.cat([metric(image[None]) for image in images])
+    alone = torch.cat([short_metric(image[None]) for image in images])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+
+
+def test_a_batch_scores_as_its_images_do(metric):
+    images = batch(3, 200, 300)
+    alone = torch.cat([metric(image[None]) for image in images])
+    torch.testing.assert_close(alone, metric(images), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])
@@ -42,9 +60,19 @@ def test_extreme_sizes(metric, height, width):
     assert metric(batch(1, height, width)).isfinite().all()
 
 
-def test_batches_larger_than_a_chunk_keep_their_order(metric):
-    images = batch(17, 40, 40)
-    torch.testing.assert_close(metric(images)[16:], metric(images[16:]), rtol=0, atol=1e-4)
+def test_batches_larger_than_a_chunk_keep_their_order(short_metric, monkeypatch):
+    assert arch.CHUNK == 16
+    monkeypatch.setattr(arch, "CHUNK", 2)
+    images, at_once = batch(5, 40, 40), []
+    handle = short_metric.net.encoder.register_forward_pre_hook(
+        lambda _, inputs: at_once.append(len(inputs[0]))
+    )
+    together = short_metric(images)
+    handle.remove()
+    assert at_once == [2, 2, 1]
+    alone = torch.cat([short_metric(image[None]) for image in images])
+    assert alone.unique().numel() == 5
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
 
 
 def test_a_second_run_gives_exactly_the_same(metric):
@@ -171,8 +199,6 @@ def test_weights_go_round_through_a_file(metric, tmp_path):
 
 
 def test_random_weights_need_no_file(monkeypatch):
-    from pyiqa_ma_agiqa.compact import arch
-
     def refuse() -> None:
         raise AssertionError("pretrained=False must not look for weights")
 

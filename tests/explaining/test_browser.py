@@ -156,7 +156,7 @@ def test_image_and_map_are_shown_at_the_right_proportions(browser, pages):
 def tree(browser):
     """Nodes of the accessibility tree that a screen reader is told of, in order: role, name, properties."""
     nodes: list = []
-    for _ in range(100):  # the tree comes some time after the page
+    for _ in range(600):  # the tree comes some time after the page
         nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         if len(nodes) > 1:
             break

@@ -127,7 +127,7 @@ def test_settings_without_code_are_refused(part, key, value):
 texts = st.lists(st.integers(0, 159), max_size=12)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     prompts=st.lists(st.tuples(st.integers(0, 159), texts, texts), min_size=1, max_size=3),
     count=st.integers(1, 3),

@@ -45,7 +45,7 @@ def assert_same_levels(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours * std * 255, theirs * std * 255, rtol=0, atol=1e-3)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     height=st.integers(16, 400),
     width=st.integers(16, 400),

@@ -58,7 +58,7 @@ sides = st.one_of(st.integers(16, 300), st.integers(300, 1600))
 kinds = st.sampled_from(["noise", "black and white", "smooth"])
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(height=sides, width=sides, seed=st.integers(0, 99), kind=kinds)
 def test_any_size_as_opencv(height, width, seed, kind):
     check_against_opencv(noise(height, width, seed, kind))

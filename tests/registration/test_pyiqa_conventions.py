@@ -21,13 +21,13 @@ def create(tiny_owl2, monkeypatch):
     """`pyiqa.create_metric`; the published system gets a tiny large model and random experts.
 
     Its variants differ in the precision of the large model alone, so the quality branch, which takes
-    seconds an image, runs whole for one of them.
+    seconds an image, runs whole for one of them, forward and backward as a loss.
     """
 
     def created(name, **options):
         if name == "ma_agiqa":
             return pyiqa.create_metric(name, **options)
-        if name != "ma_agiqa_owl2":
+        if name != "ma_agiqa_owl2" or not options.get("as_loss"):
             monkeypatch.setattr(QualityBranch, "patch_features", quick_patch_features)
         return pyiqa.create_metric(name, **tiny_owl2, **options)
 

@@ -261,7 +261,7 @@ def test_threads_that_import_at_once(complete):
         "    seen.append('ma_agiqa' in table)\n"
         "names = ['pyiqa.default_model_configs', 'pyiqa_ma_agiqa', 'pyiqa.utils.registry'] * 4\n"
         "threads = [threading.Thread(target=work, args=[name]) for name in names]\n"
-        "[t.start() for t in threads]; [t.join(20) for t in threads]\n"
+        "[t.start() for t in threads]; [t.join(120) for t in threads]\n"
         "print(seen.count(True), len(seen), len(sys.meta_path))\n" + LISTED
     )
     done = complete.run("-W", "error", "-c", code)

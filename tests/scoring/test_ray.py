@@ -203,7 +203,7 @@ def test_machines_come_and_go(light, cluster):
     given, enough = [], []
 
     def items():
-        while not enough and len(given) < 1000 * BLOCK:
+        while not enough and len(given) < 5000 * BLOCK:  # minutes
             given.append(len(given))
             yield given[-1], Item("a.png")
 

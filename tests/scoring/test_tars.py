@@ -157,7 +157,7 @@ MEMBERS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MEMBERS)
 @example(
     [(FILE, "a.png", b"1"), (HARD, "b.png", "a.png"), (FILE, "a.png", b"2"), (SOFT, "d/a.png", "../b.png")]

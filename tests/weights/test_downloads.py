@@ -229,7 +229,7 @@ def test_two_processes_fetch_once(server, tmp_path, checkpoint):
     path = tmp_path / "cache" / CHECKPOINT
     processes = [fetching(server.url("/slow"), path) for _ in range(2)]
     for process in processes:
-        assert process.wait(60) == 0, process.stderr.read()
+        assert process.wait(300) == 0, process.stderr.read()
     assert whole(path, checkpoint)
     assert server.requests["/slow"] == 1
 
@@ -237,8 +237,8 @@ def test_two_processes_fetch_once(server, tmp_path, checkpoint):
 def test_a_kill_in_mid_download_costs_only_what_had_not_come(server, tmp_path, checkpoint):
     path = tmp_path / "cache" / CHECKPOINT
     killed = fetching(server.url("/slow"), path)
-    deadline = time.time() + 60
-    while time.time() < deadline and server.sent["/slow"] < 1_200_000:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and server.sent["/slow"] < 1_200_000:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -247,7 +247,7 @@ def test_a_kill_in_mid_download_costs_only_what_had_not_come(server, tmp_path, c
     assert 0 < had < len(server.content)
     server.pace = 0
     rerun = fetching(server.url("/slow"), path)
-    assert rerun.wait(60) == 0, rerun.stderr.read()
+    assert rerun.wait(300) == 0, rerun.stderr.read()
     assert whole(path, checkpoint)
     assert server.requests["/slow"] >= 2
     assert not list(path.parent.glob("*.part"))
@@ -255,7 +255,7 @@ def test_a_kill_in_mid_download_costs_only_what_had_not_come(server, tmp_path, c
 
 def test_a_full_disk_is_said(server, small_disk):
     process = fetching(server.url("/good"), small_disk / CHECKPOINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 1
     last = error.strip().splitlines()[-1]
     assert last.startswith(f"refused: {small_disk / CHECKPOINT}: cannot be written (No space left on device)")

@@ -58,7 +58,7 @@ def ask(hub, tmp_path):
             env=environ | variables,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     return asked
