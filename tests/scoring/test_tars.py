@@ -189,7 +189,7 @@ def test_members_are_those_that_tar_leaves(members):
         assert content == final(place) if isinstance(content, bytes) else final(place) is None
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_bytes_of_any_kind_give_rows_or_one_error(tar, data):
     make_tar(tar, [(FILE, "a.png", b"x" * 700), (SOFT, "l.png", "a.png"), (FILE, "long" * 40 + ".png", b"y")])
