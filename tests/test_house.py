@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from .conftest import HEAVIEST, ROOT
 
 PACKAGE = ROOT / "pyiqa_ma_agiqa"
 FLOORS = (
@@ -100,3 +100,7 @@ def test_no_file_is_long(folder):
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST
     ]
     assert not long
+
+
+def test_the_heaviest_tests_are_there():
+    assert [name for name in HEAVIEST if not (ROOT / "tests" / name).is_file()] == []

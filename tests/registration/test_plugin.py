@@ -30,7 +30,7 @@ from pyiqa_ma_agiqa.registration import _startup
 from pyiqa_ma_agiqa.registration.configs import CONFIGS
 from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS, guard
 
-from ..conftest import ROOT
+from ..conftest import ROOT, with_a_short_tower
 
 MOST_MODULES = 80
 
@@ -204,11 +204,11 @@ print(metric(sys.argv[2]).item())
 
 @pytest.mark.parametrize("disabled", ["", "1"])
 def test_unpickled_in_a_fresh_process(untrained_metric, deep_path, tmp_path, disabled):
-    path = tmp_path / "metric.pickle"
-    path.write_bytes(pickle.dumps(untrained_metric))
+    path, metric = tmp_path / "metric.pickle", with_a_short_tower(untrained_metric)
+    path.write_bytes(pickle.dumps(metric))
     error, score = fresh(UNPICKLE, str(path), deep_path, PYIQA_MA_AGIQA_DISABLE=disabled).splitlines()[-2:]
     assert error == "InputError no.png: no such file; check the path"
-    assert float(score) == pytest.approx(untrained_metric(deep_path).item(), abs=1e-5)
+    assert float(score) == pytest.approx(metric(deep_path).item(), abs=1e-5)
 
 
 class Brightness(OwnReading, nn.Module):

@@ -74,10 +74,11 @@ def test_scores_are_exactly_those_of_pyiqa(pictures, metric, tmp_path, capsys):
         parts = metric(row["path"], return_parts=True)
         assert row["score"] == parts["score"].item()
         assert [row[name] for name in MIXTURE] == [*parts["shares"][0].tolist(), *parts["gate"][0].tolist()]
-        explained = explain(row["path"], metric)
-        against = [explained.typical, *explained.differences.values()]
-        assert [row[name] for name in AGAINST_TYPICAL] == against
+        against = [row[name] for name in AGAINST_TYPICAL]
         assert sum(against) == pytest.approx(row["score"], abs=1e-5)
+        if row["path"].endswith("0.png"):
+            explained = explain(row["path"], metric)
+            assert against == [explained.typical, *explained.differences.values()]
         with Image.open(row["path"]) as image:
             assert (row["width"], row["height"]) == image.size
     (pictures / "broken.png").unlink()
