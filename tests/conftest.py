@@ -38,20 +38,22 @@ BUILD_FILES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyiqa_ma_agiqa_entry.py"),
 )
 HEAVIEST = (
+    "scoring/test_ray.py",
     "benchmarks/test_published_system.py",
-    "compact/test_model.py",
-    "registration/test_install.py",
     "published/test_branch.py",
+    "registration/test_install.py",
+    "compact/test_model.py",
+    "scoring/test_resume.py",
+    "benchmarks/test_accuracy.py",
+    "registration/test_pyiqa_conventions.py",
+    "explaining/test_explain.py",
+    "mplug_owl2/test_model.py",
     "registration/test_plugin.py",
     "scoring/test_score.py",
-    "registration/test_pyiqa_conventions.py",
-    "scoring/test_ray.py",
-    "mplug_owl2/test_encoder.py",
-    "mplug_owl2/test_model.py",
     "training/test_compact.py",
-    "benchmarks/test_accuracy.py",
-    "scoring/test_decoding.py",
-    "registration/test_startup.py",
+    "mplug_owl2/test_encoder.py",
+    "weights/test_downloads.py",
+    "weights/test_importing.py",
 )
 """Files of tests that take longest, in this order."""
 
@@ -237,3 +239,27 @@ def with_a_short_tower(metric):
 
     blocks = metric.net.encoder.tower.blocks
     return copy.deepcopy(metric, {id(block): Identity() for block in blocks[1:]})
+
+
+def passed_by(tokens):
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def short_towers():
+    """For the tests of a file: towers keep all their weights and pass the first block alone.
+
+    Not beside fixtures of the whole session that hold a tower: other files get them, too.
+    """
+    from pyiqa_ma_agiqa.compact.semantic import SemanticEncoder
+
+    whole = SemanticEncoder.__init__
+
+    def short(self) -> None:
+        whole(self)
+        for block in self.tower.blocks[1:]:
+            block.forward = passed_by
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SemanticEncoder, "__init__", short)
+        yield

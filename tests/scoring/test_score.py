@@ -45,7 +45,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def metric():
+def metric(short_towers):
     import pyiqa
 
     return pyiqa.create_metric("ma_agiqa", device="cpu")

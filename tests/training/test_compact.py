@@ -42,12 +42,12 @@ from ..images import batch, picture
 LITTLE = QualityStageConfig(epochs=2, batch=4, crop=64, degraded=1, rate=3e-3, frozen_stages=7, average=0.5)
 """A first stage of seconds."""
 PICTURES = 8
-"""The train images are this many, each twice: the tower, which takes most of the time, reads one once."""
+"""The train images are this many, each twice: the tower reads one once."""
 VAL = np.arange(16, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little():
+def little(short_towers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "FINE_TUNING", LITTLE)
         yield
