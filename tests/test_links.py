@@ -91,3 +91,30 @@ def test_every_folder_of_the_benchmarks_is_in_their_index():
     index = prose(ROOT / "benchmarks" / "README.md")
     for page in (ROOT / "benchmarks").glob("*/README.md"):
         assert f"({page.parent.name})" in index
+
+
+OWN_PATH = re.compile(
+    r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|yaml|json|png|csv|html))`"  # in prose, relative to any of `PLACES`
+    r"|(?<![\w./])((?:examples|pyiqa_ma_agiqa|docs|benchmarks|tests)/[\w./-]+\.\w+)"  # anywhere, from the top
+)
+PLACES = ("", "pyiqa_ma_agiqa", "benchmarks")
+
+
+def lost_paths(page: Path, root: Path) -> list[str]:
+    """Paths of this repository that a page names, in prose or in commands, and that are not there."""
+    named = {"".join(groups) for groups in OWN_PATH.findall(page.read_text(encoding="utf-8"))}
+    bases = [page.parent, *(root / place for place in PLACES)]
+    return sorted(path for path in named if not any((base / path).exists() for base in bases))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_path_that_a_page_names_is_there(page):
+    assert lost_paths(page, ROOT) == []
+
+
+def test_a_lost_path_is_found(tmp_path):
+    (tmp_path / "pyiqa_ma_agiqa").mkdir()
+    (tmp_path / "pyiqa_ma_agiqa" / "here.py").touch()
+    page = tmp_path / "page.md"
+    page.write_text("`pyiqa_ma_agiqa/here.py` `gone/away.py`\n\n    run examples/none.png runs/mine/x.png\n")
+    assert lost_paths(page, tmp_path) == ["examples/none.png", "gone/away.py"]
