@@ -1,4 +1,4 @@
-"""Writes pyiqa_ma_agiqa/compact/reference_scores.json: what is typical of ma_agiqa's predictions for AGIQA-3K.
+"""Writes pyiqa_ma_agiqa/compact/reference_scores.json: what is typical of ma_agiqa on AGIQA-3K.
 
     python -m benchmarks.accuracy.reference_scores --images ../shared/agiqa3k
 
