@@ -239,7 +239,6 @@ def _rows(
 
 
 def _local_rows(job: Job, journal: Journal, note: CrashNote) -> Generator[tuple[int, Row], None, None]:
-
     scorer = Scorer(job)
     suspects = journal.suspects()
     if suspects:
