@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 EXPERTS = ("semantic content", "coherence", "quality")
 """Order of the experts, the gate and the shares."""
+
+LinearMap = Callable[..., torch.Tensor]
+"""From values (..., K), a matrix (N, K) and, perhaps, a bias (N,) to (..., N)."""
 
 
 class Mixture(NamedTuple):
@@ -19,7 +24,12 @@ class Mixture(NamedTuple):
     shares: torch.Tensor
 
 
-def gated_mixture(experts: torch.Tensor, gating: nn.Linear, output: nn.Linear) -> Mixture:
+def gated_mixture(
+    experts: torch.Tensor,
+    gating: nn.Linear,
+    output: nn.Linear,
+    linear: Callable[..., torch.Tensor] = F.linear,
+) -> Mixture:
     r"""Linear gate and linear output over three expert vectors.
 
     .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b = \sum_i g_i (W e_i) + b,
@@ -32,10 +42,12 @@ def gated_mixture(experts: torch.Tensor, gating: nn.Linear, output: nn.Linear) -
         experts: (N, 3, width), in the order of `EXPERTS`.
         gating: G and c, 3 * width to 3.
         output: W and b, width to 1.
+        linear: computes a linear map.
     """
-    gate = gating(experts.flatten(1))
-    shares = gate * (experts @ output.weight[0]) + output.bias / len(EXPERTS)
-    return Mixture(shares.sum(1, keepdim=True), gate, shares)
+    gate = linear(experts.flatten(1), gating.weight, gating.bias)
+    shares = gate * linear(experts, output.weight).squeeze(2) + output.bias / len(EXPERTS)
+    content, coherence, quality = shares.split(1, dim=1)
+    return Mixture(content + coherence + quality, gate, shares)
 
 
 class GatedExperts(nn.Module):
@@ -46,6 +58,6 @@ class GatedExperts(nn.Module):
         self.gating = nn.Linear(3 * width, 3)
         self.output = nn.Linear(width, 1)
 
-    def forward(self, experts: torch.Tensor) -> Mixture:
+    def forward(self, experts: torch.Tensor, linear: LinearMap = F.linear) -> Mixture:
         """Expert vectors (N, 3, width) to a Mixture."""
-        return gated_mixture(experts, self.gating, self.output)
+        return gated_mixture(experts, self.gating, self.output, linear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from ..experts import GatedExperts, Mixture
 from ..input_checks import check_tensor
 from ..own_network import OwnReading
+from .arithmetic import floats, integers
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
 from .semantic import COHERENCE, CONTENT, QUALITY, SemanticEncoder, split_summary
@@ -29,8 +31,8 @@ class MAAGIQA(OwnReading, nn.Module):
 
     The design of MA-AGIQA with a compact semantic encoder: the CLIP ViT-B/16 image tower stands in
     the place of mPLUG-Owl2-7B with its two text prompts, and EfficientNet-Lite0 in the place of
-    the ViT-B/8 + Swin quality branch. Trained by this project on AGIQA-3K. It is **not** the
-    published system and not its weights.
+    the ViT-B/8 + Swin quality branch, both in integers of 8 bits. Trained by this project on
+    AGIQA-3K. It is **not** the published system and not its weights.
 
     .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b
 
@@ -76,7 +78,6 @@ class MAAGIQA(OwnReading, nn.Module):
             self.experts = GatedExperts(self.width)
         if path:
             load_weights(self, Path(path))
-        self.branch.to(memory_format=torch.channels_last)
         self.eval()
         logger.info(
             "ma_agiqa: semantic encoder CLIP ViT-B/16 (compact), weights %s; the published system, with "
@@ -93,12 +94,11 @@ class MAAGIQA(OwnReading, nn.Module):
         load_weights(self, Path(path))
         self.has_shipped_weights = False
 
-    def backbone_passes(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The forward passes of both backbones and nothing else; (N, 3, H, W) in [0, 1]."""
-        return self.encoder(encoder_view(pixels)), self.branch(branch_view(pixels))
-
     def forward(self, x: torch.Tensor, return_parts: bool = False) -> torch.Tensor | dict[str, torch.Tensor]:
         """Score a batch.
+
+        The score of an image is the same to the last bit alone, in any batch and with any number of
+        threads. Where a gradient is asked for, it is that of the same networks without rounding.
 
         Args:
             x: (N, 3, H, W) RGB or (N, 1, H, W) grey, in [0, 1], both sides at least 16.
@@ -113,36 +113,63 @@ class MAAGIQA(OwnReading, nn.Module):
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
         """
         pixels = check_tensor(x, check_range=self.check_input_range)
-        chunks = [self._score(chunk) for chunk in pixels.split(CHUNK)]
+        chunks = [
+            self.parts_of_views(encoder_view(chunk), branch_view(chunk)) for chunk in pixels.split(CHUNK)
+        ]
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
-    def mix(self, summary: torch.Tensor, features: torch.Tensor) -> Mixture:
+    def parts_of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What `forward` returns with ``return_parts``, from both views of the images.
+
+        Args:
+            encoder: (N, 3, 16a, 16b) of `encoder_view`.
+            branch: (N, 3, h, w) of `branch_view`.
+        """
+        # Half precision would change the integers, and is not faster.
+        with torch.autocast(encoder.device.type, enabled=False):
+            with torch.no_grad():
+                parts = self._parts(*self.backbone_passes(encoder, branch), integers)
+            if not (torch.is_grad_enabled() and (encoder.requires_grad or branch.requires_grad)):
+                return parts
+            smooth = self._parts(*self.backbone_passes(encoder, branch, floats), floats)
+            return {name: parts[name] + (smooth[name] - smooth[name].detach()) for name in parts}
+
+    def backbone_passes(
+        self, encoder: torch.Tensor, branch: torch.Tensor, steps: ModuleType = integers
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The forward passes of both backbones and nothing else.
+
+        Returns:
+            Summary (N, 6, 3, 768) and features (N, 1280, h, w).
+        """
+        return self.encoder(encoder, steps), self.branch(branch, steps)
+
+    def mix(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Mixture:
         """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
         content, coherence, quality = split_summary(summary)
-        vectors = [
-            self.semantic_expert(content),
-            self.coherence_expert(coherence),
-            self.quality_expert(torch.cat([features, quality], dim=1)),
-        ]
-        return self.experts(torch.stack(vectors, dim=1))
+        pairs = (
+            (self.semantic_expert, content),
+            (self.coherence_expert, coherence),
+            (self.quality_expert, torch.cat([features, quality], dim=1)),
+        )
+        vectors = [steps.dense(values, expert.weight, expert.bias) for expert, values in pairs]
+        mixture = self.experts(torch.stack(vectors, dim=1), steps.dense)
+        return Mixture(*(part.float() for part in mixture))
 
-    def _score(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        summary, features = self.backbone_passes(pixels)
-        features = features.float()
-        # Half precision is for the backbones; what follows is small and adds up to the score.
-        with torch.autocast(pixels.device.type, enabled=False):
-            score, gate, shares = self.mix(summary, features.mean((2, 3)))
-            return {
-                "score": score,
-                "gate": gate,
-                "shares": shares,
-                "quality_map": self._quality_map(features, gate[:, 2], shares[:, 2]),
-            }
+    def _parts(
+        self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType
+    ) -> dict[str, torch.Tensor]:
+        mixture = self.mix(summary, steps.mean(features, (2, 3)), steps)
+        quality_map = self._quality_map(features, mixture.gate[:, 2], mixture.shares[:, 2], steps)
+        return mixture._asdict() | {"quality_map": quality_map}
 
-    def _quality_map(self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    def _quality_map(
+        self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor, steps: ModuleType
+    ) -> torch.Tensor:
         """The share of quality by patch: exact, since everything after the features is linear in them."""
-        weight = self.experts.output.weight[0] @ self.quality_expert.weight[:, : QualityBranch.width]
-        local = torch.einsum("nchw,c->nhw", features, weight)
-        centred = local - local.mean((1, 2), keepdim=True)
+        weight = self.quality_expert.weight[:, : QualityBranch.width]
+        verdict = steps.dense(self.experts.output.weight, weight.t())
+        local = steps.dense(features.permute(0, 2, 3, 1), verdict).squeeze(3)
+        centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
         return share[:, None, None] + gate[:, None, None] * centred

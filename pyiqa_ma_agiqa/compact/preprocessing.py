@@ -19,8 +19,6 @@ BRANCH_SIDES = (448, 576)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 WIDEST = 12.0
 """Aspect ratios beyond this one are squeezed to it."""
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def encoder_size(height: int, width: int) -> tuple[int, int]:
@@ -53,9 +51,8 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) in [0, 1] to CLIP-normalised (N, 3, 16a, 16b), ab about 196."""
-    view = resize(pixels, encoder_size(*pixels.shape[-2:]))
-    return (view - view.new_tensor(CLIP_MEAN).view(3, 1, 1)) / view.new_tensor(CLIP_STD).view(3, 1, 1)
+    """(N, 3, H, W) in [0, 1] to (N, 3, 16a, 16b) in [0, 1], ab about 196."""
+    return resize(pixels, encoder_size(*pixels.shape[-2:]))
 
 
 def branch_view(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,58 +1,127 @@
-"""Semantic encoder: the CLIP ViT-B/16 image tower, summed up at every second block."""
+"""Semantic encoder: the CLIP ViT-B/16 image tower in integers, summed up at every second block."""
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
-import timm
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-ARCHITECTURE = "vit_base_patch16_clip_quickgelu_224"
+from .arithmetic import integers
+from .arithmetic.layers import QuantisedLinear
+from .preprocessing import PATCH
+
 DEPTHS = (2, 4, 6, 8, 10, 12)
 """Blocks after which the tokens are summed up."""
 EARLY_AND_MIDDLE = 4
 """How many of `DEPTHS` speak of quality; the others, late ones, speak of meaning."""
 
 WIDTH = 768
+HEADS = 12
+GRID = 14
+"""Patches on a side of the image that the position embeddings were learned with."""
+EPSILON = 1e-5
 LATE = len(DEPTHS) - EARLY_AND_MIDDLE
 CONTENT, COHERENCE, QUALITY = LATE * WIDTH, LATE * 2 * WIDTH, EARLY_AND_MIDDLE * 3 * WIDTH
 """How many numbers each expert reads of a summary."""
 
 
+class Block(nn.Module):
+    """A transformer block. The factors in front of its linear maps make their inputs even over channels.
+
+    What the block's layer normalisation multiplies by and adds is in the linear map behind it; the factors
+    of attention's output are in the value rows of ``qkv``, those of CLIP's GELU (x sigmoid(1.702 x)) in
+    ``fc1`` and ``fc2``.
+    """
+
+    before_qkv: torch.Tensor
+    before_fc1: torch.Tensor
+    before_fc2: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = QuantisedLinear(WIDTH, 3 * WIDTH)
+        self.proj = QuantisedLinear(WIDTH, WIDTH)
+        self.fc1 = QuantisedLinear(WIDTH, 4 * WIDTH)
+        self.fc2 = QuantisedLinear(4 * WIDTH, WIDTH)
+        self.register_buffer("before_qkv", torch.ones(WIDTH))
+        self.register_buffer("before_fc1", torch.ones(WIDTH))
+        self.register_buffer("before_fc2", torch.ones(4 * WIDTH))
+
+    def forward(self, tokens: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
+        """(N, tokens, 768) to the same."""
+        normalised = F.layer_norm(tokens, (WIDTH,), self.before_qkv, eps=EPSILON)
+        attended = steps.attend(steps.linear(self.qkv, normalised).unflatten(2, (3, HEADS, -1)))
+        tokens = tokens + steps.linear(self.proj, attended)
+        normalised = F.layer_norm(tokens, (WIDTH,), self.before_fc1, eps=EPSILON)
+        hidden = steps.silu(steps.linear(self.fc1, normalised)) * self.before_fc2
+        return tokens + steps.linear(self.fc2, hidden)
+
+
 class SemanticEncoder(nn.Module):
-    """CLIP ViT-B/16 image tower (Radford et al., ICML 2021), without its projection.
+    """CLIP ViT-B/16 image tower (Radford et al., ICML 2021), without its projection, in integers of 8 bits.
 
     At each depth the tokens are summed up by three vectors: the class token, which stands for
     the whole content, and the mean and the standard deviation of the patch tokens, which stand
     for what the parts have in common and how far they differ.
     """
 
+    class_token: torch.Tensor
+    positions: torch.Tensor
+    norm_weight: torch.Tensor
+    norm_bias: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.tower: Any = timm.create_model(
-            ARCHITECTURE, pretrained=False, num_classes=0, dynamic_img_size=True
-        )
-        self.tower.norm = nn.Identity()
+        self.patches = QuantisedLinear(3 * PATCH**2, WIDTH)
+        self.register_buffer("class_token", torch.zeros(WIDTH))
+        self.register_buffer("positions", torch.randn(WIDTH, GRID, GRID) * 0.02)
+        self.register_buffer("norm_weight", torch.ones(WIDTH))
+        self.register_buffer("norm_bias", torch.zeros(WIDTH))
+        self.blocks = nn.ModuleList(Block() for _ in range(DEPTHS[-1]))
 
-    def forward(self, view: torch.Tensor) -> torch.Tensor:
+    def forward(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
         """Sum up the tokens.
 
         Args:
-            view: (N, 3, 16a, 16b), CLIP-normalised.
+            view: (N, 3, 16a, 16b), RGB in [0, 1].
+            steps: module `integers`, or `floats` for a gradient.
 
         Returns:
             (N, 6, 3, 768) float32: depth, (class token, patch mean, patch deviation), width.
         """
-        tower = self.tower
-        tokens = tower.norm_pre(tower._pos_embed(tower.patch_embed(view)))
+        tokens = self.embed(view, steps)
         summaries = []
-        for depth, block in enumerate(tower.blocks, start=1):
-            tokens = block(tokens)
+        for depth, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, steps)
             if depth in DEPTHS:
-                patches = tokens[:, 1:].float()
-                summaries.append(torch.stack([tokens[:, 0].float(), patches.mean(1), patches.std(1)], dim=1))
+                patches = tokens[:, 1:]
+                average = steps.mean(patches, 1)
+                summaries.append(
+                    torch.stack([tokens[:, 0], average, steps.deviation(patches, average, 1)], dim=1)
+                )
         return torch.stack(summaries, dim=1)
+
+    def embed(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
+        """Pixels (N, 3, 16a, 16b) in [0, 1] to tokens (N, 1 + ab, 768), the class token first."""
+        count, _, height, width = view.shape
+        rows, columns = height // PATCH, width // PATCH
+        # Each patch is a row of levels, in the order colour, row, column.
+        cut = steps.pixels(view).reshape(count, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5)
+        patches = steps.linear_of_levels(self.patches, cut.reshape(count, rows * columns, -1))
+        patches = patches + self.positions_for(rows, columns)
+        first = self.class_token.expand(count, 1, -1)
+        return F.layer_norm(
+            torch.cat([first, patches], 1), (WIDTH,), self.norm_weight, self.norm_bias, EPSILON
+        )
+
+    def positions_for(self, rows: int, columns: int) -> torch.Tensor:
+        """Position embeddings (rows * columns, 768) of a grid of patches."""
+        grid = self.positions[None]
+        if (rows, columns) != (GRID, GRID):
+            grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
+        return grid[0].flatten(1).t()
 
 
 def split_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

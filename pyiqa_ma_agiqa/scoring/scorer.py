@@ -1,7 +1,7 @@
 """Pixels to rows: the one place where both engines score.
 
-An image by itself goes through pyiqa's own call, so its score is pyiqa's, bit for bit. In a batch
-the last bits of a score depend on how many images are in it (float32 sums are cut into other blocks).
+An image by itself goes through pyiqa's own call, so its score is pyiqa's, bit for bit. Those of ma_agiqa
+are so in batches, too.
 """
 
 from __future__ import annotations
@@ -181,11 +181,9 @@ class Scorer:
 
     @torch.no_grad()
     def _of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
-        # As pyiqa calls a network, and as the network goes on from its views.
+        # As pyiqa calls a network.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            net = self.metric.net
-            features = net.branch(branch).float()
-            return net.mix(net.encoder(encoder), features.mean((2, 3)))._asdict()
+            return self.metric.net.parts_of_views(encoder, branch)
 
 
 class Batches:

@@ -216,12 +216,12 @@ def join_branch(model: MAAGIQA, branch: QualityRegressor, weight: float) -> None
     """Let the branch into the quality expert's verdict.
 
     Afterwards the score is b + (1 - weight) sum_i g_i v_i + weight g_q (q - b): v_i the verdicts
-    before, q the branch's own prediction. The gate reads what it read before.
+    before, q the branch's own prediction. The gate reads what it read before. The model's own branch, in
+    integers, is to be set by the caller.
     """
     mean_mos = model.experts.output.bias.item()
     for layer in (model.semantic_expert, model.coherence_expert, model.quality_expert):
         layer.weight[0] *= 1 - weight
         layer.bias[0] *= 1 - weight
-    model.branch = branch.branch
     model.quality_expert.weight[0, : QualityBranch.width] = weight * branch.head.weight[0]
     model.quality_expert.bias[0] += weight * (branch.head.bias[0] - mean_mos)

@@ -67,7 +67,7 @@ def result_of(run: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error}); give the folder of a finished run") from None
-    if "test" not in result["float32"]:
+    if "test" not in result["agreement"]:
         raise InputError(f"{path}: has no test figures; repeat `pyiqa-ma-agiqa train` with --test")
     if not result["trained_at_commit"]:
         raise InputError(f"{path}: does not say at which commit it was trained; train in a checkout")
@@ -82,9 +82,9 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
     """
     result = result_of(run)
     recipe = result["recipe"]
-    metrics = {f"AGIQA-3K {recipe['data']['split_column']}, float32": result["float32"]}
+    metrics = {f"AGIQA-3K {recipe['data']['split_column']}, as it ships": result["agreement"]}
     for name, folder in second.items():
-        metrics[f"AGIQA-3K {name}, float32, same recipe and other weights"] = result_of(folder)["float32"]
+        metrics[f"AGIQA-3K {name}, same recipe and other weights"] = result_of(folder)["agreement"]
     PACKAGE_WEIGHTS_DIR.mkdir(exist_ok=True)
     target = PACKAGE_WEIGHTS_DIR / WEIGHTS
     shutil.copyfile(run / "weights.safetensors", target)
@@ -97,7 +97,7 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
         "licence": "Apache-2.0; parts derive from the origins below under their licences",
         "origins": ORIGINS,
         "recipe": {
-            "config": {name: recipe[name] for name in ("quality", "experts", "bits")},
+            "config": {name: recipe[name] for name in ("quality", "experts")},
             "file": "pyiqa_ma_agiqa/training/agiqa3k.yaml",
             "seed": recipe["experts"]["seed"],
             "trained_at_commit": result["trained_at_commit"],

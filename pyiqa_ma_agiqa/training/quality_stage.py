@@ -11,11 +11,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..compact.arithmetic.exact import exact_mean
 from ..compact.preprocessing import branch_size, branch_view
 from ..compact.quality import QualityBranch
 from .checkpoint import MadeOf, digest, state_digest
 from .data import ImageSource
 from .degradations import DEGRADATIONS
+from .float_networks import FloatBranch
 from .objective import degradation_loss, mos_loss
 from .run import Run
 from .settings import check_range
@@ -45,7 +47,7 @@ class QualityStageConfig:
 class QualityRegressor(nn.Module):
     """The quality branch with a linear MOS head on its mean features."""
 
-    def __init__(self, branch: QualityBranch, mean_mos: float) -> None:
+    def __init__(self, branch: FloatBranch, mean_mos: float) -> None:
         super().__init__()
         self.branch = branch
         self.head = nn.Linear(QualityBranch.width, 1)
@@ -93,17 +95,23 @@ def at_branch_size(image: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def branch_features(branch: QualityBranch, images: ImageSource, rows: np.ndarray) -> np.ndarray:
+def branch_features(branch: FloatBranch | QualityBranch, images: ImageSource, rows: np.ndarray) -> np.ndarray:
     """Mean features (len(rows), 1280) of whole images."""
     branch.eval()
     views = (branch_view(to_tensor([images[row]])) for row in rows)
-    return torch.cat([branch(view).mean((2, 3)) for view in views]).numpy()
+    return torch.cat([exact_mean(branch(view), (2, 3)) for view in views]).numpy()
 
 
 @torch.inference_mode()
 def predict_branch(regressor: QualityRegressor, features: np.ndarray) -> np.ndarray:
     """MOS (len(features),) that the branch alone predicts."""
     return regressor.head(torch.from_numpy(features)).squeeze(1).numpy()
+
+
+@torch.no_grad()
+def centre_head(regressor: QualityRegressor, features: np.ndarray, mos: np.ndarray) -> None:
+    """Set the head's bias so that the mean prediction from features (M, 1280) is the mean MOS (M,)."""
+    regressor.head.bias += float((mos - predict_branch(regressor, features)).mean())
 
 
 def train_quality_branch(

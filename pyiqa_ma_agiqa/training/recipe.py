@@ -13,7 +13,7 @@ from .data import DataConfig
 from .experts_stage import ExpertsStageConfig
 from .published import PublishedRecipe
 from .quality_stage import QualityStageConfig
-from .settings import check_range, settings_of
+from .settings import settings_of
 
 
 @dataclasses.dataclass
@@ -30,21 +30,13 @@ class StartConfig:
 
 @dataclasses.dataclass
 class Recipe:
-    """One training run of ma_agiqa, as a YAML file gives it.
-
-    Attributes:
-        bits: of the integers that matrices are stored as; none for float32.
-    """
+    """One training run of ma_agiqa, as a YAML file gives it."""
 
     data: DataConfig
     out: str
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
     experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)
-    bits: int | None = 8
-
-    def __post_init__(self) -> None:
-        check_range(self, bits=(2, 8))
 
 
 RECIPES: dict[str, Any] = {"ma_agiqa": Recipe, "ma_agiqa_owl2": PublishedRecipe}

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ..compact import preprocessing, semantic
+from ..compact.arithmetic import exact, integers, machine
 from ..compact.preprocessing import encoder_view
 from ..compact.semantic import DEPTHS, WIDTH, SemanticEncoder
 from ..published.semantic_cache import SemanticCache
@@ -23,7 +24,7 @@ class Summaries:
     """Summaries of images by a frozen tower, kept in a folder.
 
     They are kept by the pixels of the image and by all that makes a summary of them: the tower's weights,
-    the code of its view and of its sums, mirroring and precision. So none is taken for that of another
+    the code of its view and of its steps, and mirroring. So none is taken for that of another
     image or tower, and an interrupted run goes on with the next image.
 
     Args:
@@ -32,7 +33,8 @@ class Summaries:
     """
 
     def __init__(self, encoder: SemanticEncoder, folder: Path) -> None:
-        sources = (Path(str(module.__file__)).read_bytes() for module in (preprocessing, semantic))
+        modules = (preprocessing, semantic, integers, exact, machine)
+        sources = (Path(str(module.__file__)).read_bytes() for module in modules)
         identity = f"{state_digest(encoder)} {digest(sources)}"
         encoder.eval()
         self._caches = {
@@ -41,7 +43,7 @@ class Summaries:
 
     @torch.inference_mode()
     def __call__(self, images: ImageSource, rows: np.ndarray, mirrored: bool = False) -> np.ndarray:
-        """Summaries (len(rows), 6, 3, 768) of some images; those of mirror images in bfloat16 arithmetic."""
+        """Summaries (len(rows), 6, 3, 768) of some images."""
         kept = self._caches[mirrored]
         label = "tower, mirror images" if mirrored else "tower"
         found = [kept(to_tensor([images[row]])) for row in tqdm(rows, desc=label, disable=None)]
@@ -57,7 +59,5 @@ class _Tower:
         self.device = torch.device("cpu")
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.mirrored):
-            return self.encoder(encoder_view(pixels.flip(3) if self.mirrored else pixels)).reshape(
-                len(pixels), 2, -1
-            )
+        view = encoder_view(pixels.flip(3) if self.mirrored else pixels)
+        return self.encoder(view).reshape(len(pixels), 2, -1)

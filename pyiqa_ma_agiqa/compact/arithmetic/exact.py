@@ -1,0 +1,74 @@
+"""Float sums that do not depend on their order, and so not on the batch, the threads or the machine.
+
+Numbers are first rounded to whole multiples of a common step. Floats add whole numbers without any
+rounding as long as no sum has more digits than the format keeps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+KEPT = {torch.float32: 2**24, torch.float64: 2**53}
+"""Every whole number up to this one is a float of that type."""
+SMALLEST = 1e-30
+"""Step of rows that are zero, in the place of none."""
+
+
+def rounded(
+    values: torch.Tensor, largest: int, dim: int | tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers as whole multiples of a step: values ≈ whole * step.
+
+    Args:
+        values: of any shape, float.
+        largest: the largest whole number, in size.
+        dim: the dimensions that share a step; it falls to the largest value among them.
+
+    Returns:
+        The whole numbers, as floats of the shape of the values, and the steps, with ``dim`` kept as 1.
+    """
+    top = values.abs().amax(dim, keepdim=True).clamp_min(SMALLEST)
+    return (values * (largest / top)).round_(), top / largest
+
+
+def exact_sum(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """Sum over dimensions, the same in any order.
+
+    Args:
+        values: float32, or float64, which keeps more.
+        dim: as of `torch.sum`.
+    """
+    dims = (dim,) if isinstance(dim, int) else dim
+    count = math.prod(values.shape[one] for one in dims)
+    whole, step = rounded(values, KEPT[values.dtype] // max(count, 1), dims)
+    return whole.sum(dims) * step.squeeze(dims)
+
+
+def exact_mean(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """Mean over dimensions, the same in any order."""
+    dims = (dim,) if isinstance(dim, int) else dim
+    return exact_sum(values, dims) / math.prod(values.shape[one] for one in dims)
+
+
+def exact_linear(
+    values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`torch.nn.functional.linear` in float64, the same in any batch.
+
+    Args:
+        values: (..., K), float32 or float64.
+        weight: (N, K).
+        bias: (N,).
+
+    Returns:
+        (..., N) float64; float32 on a device that has no float64.
+    """
+    has_doubles = values.device.type != "mps"
+    place = values.device if has_doubles else torch.device("cpu")
+    products = values.to(place, torch.float64).unsqueeze(-2) * weight.to(place, torch.float64)
+    result = exact_sum(products, -1)
+    if bias is not None:
+        result = result + bias.to(place, torch.float64)
+    return result if has_doubles else result.float().to(values.device)

@@ -1,0 +1,58 @@
+"""The same steps in floats, with the same weights and without any rounding: for gradients alone."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from .layers import MIDDLE, QuantisedConvolution, QuantisedLinear
+
+dense = F.linear
+
+
+def mean(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    return values.mean(dim)
+
+
+def deviation(values: torch.Tensor, average: torch.Tensor, dim: int) -> torch.Tensor:
+    return values.std(dim)
+
+
+def pixels(view: torch.Tensor) -> torch.Tensor:
+    return view * 255
+
+
+def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
+    return F.linear(values, layer.matrix(), layer.bias)
+
+
+def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
+    return linear(layer, levels - MIDDLE)
+
+
+def silu(values: torch.Tensor) -> torch.Tensor:
+    return F.silu(values)
+
+
+def attend(query_key_value: torch.Tensor) -> torch.Tensor:
+    mixed = F.scaled_dot_product_attention(*query_key_value.permute(2, 0, 3, 1, 4))
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def levels(values: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return values * factor.view(-1, 1, 1) + MIDDLE
+
+
+def image_levels(view: torch.Tensor) -> torch.Tensor:
+    return pixels(view).contiguous(memory_format=torch.channels_last)
+
+
+def convolve(layer: QuantisedConvolution, inputs: torch.Tensor, outside: int = 0) -> torch.Tensor:
+    left, right, top, bottom = layer.padding(*inputs.shape[2:])
+    padded = F.pad(inputs, (left, right, top, bottom), value=outside)
+    result = F.conv2d(padded, layer.matrix(), layer.bias, layer.stride, 0, 1, layer.groups)
+    return result.clamp(0, 255) if layer.saturates else result
+
+
+def features(result: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    return result * step.view(-1, 1, 1)

@@ -1,0 +1,139 @@
+"""Linear maps and convolutions whose weights are integers of 8 bits with a scale for each output."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import machine
+
+LARGEST = 127
+"""The largest integer of a weight, in size."""
+EXACT = 2**24
+"""Every whole number up to this one is a float32."""
+MIDDLE = 128
+"""The level (0 to 255) that stands for zero where values have a sign."""
+
+
+def quantise(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix as integers and one scale for each row: matrix ≈ integers * scale.
+
+    Args:
+        matrix: (rows, ...), float.
+
+    Returns:
+        Integers int8 of the matrix's shape, within -127 to 127, and scales (rows,) float32.
+    """
+    rows = matrix.detach().float().flatten(1)
+    scale = rows.abs().amax(1).clamp_min(1e-12) / LARGEST
+    return whole(rows, scale).reshape(matrix.shape), scale
+
+
+def whole(rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Rows (rows, n) as integers int8 of scales (rows,)."""
+    return (rows / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+
+
+class QuantisedLinear(nn.Module):
+    r"""Linear map :math:`y = s \odot (W x) + b` with a matrix of integers.
+
+    Random until it is loaded. Buffers: ``weight`` (out, in) int8, ``scale`` (out,), ``bias`` (out,).
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        weight, scale = quantise(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    def set(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take over the nearest integers of a matrix (out, in), and a bias (out,)."""
+        self.weight, self.scale = quantise(matrix)
+        self.bias = bias.detach().float().clone()
+
+    def matrix(self) -> torch.Tensor:
+        """(out, in) float32."""
+        return self.weight.float() * self.scale[:, None]
+
+
+class QuantisedConvolution(nn.Module):
+    r"""Convolution :math:`y = s \odot (W * x) + b` of levels, whole numbers from 0 to 255.
+
+    Where y is to be levels again, the scales have so few digits, and the biases are whole multiples of
+    them, that y is a float without any rounding, in whatever order it is computed. Zero padding is level 0.
+
+    Random until it is loaded. Buffers: ``weight`` (out, in / groups, k, k) int8, ``scale`` (out,),
+    ``bias`` (out,).
+
+    Args:
+        saturates: whether y is cut to levels; else it is values.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, saturates: bool, side: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.saturates, self.side, self.stride, self.groups = saturates, side, stride, groups
+        many = inputs // groups * side**2
+        matrix = torch.randn(outputs, inputs // groups, side, side) / math.sqrt(many)
+        weight, scale = quantise(matrix)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", torch.zeros(outputs))
+        self._packed: tuple[Any, Any] = (None, None)
+        if not matrix.is_meta:
+            self.set(matrix if saturates else matrix / MIDDLE, torch.zeros(outputs))
+
+    def set(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take over the nearest integers of a matrix (out, in / groups, k, k), and a bias (out,).
+
+        Raises:
+            ValueError: a sum over levels could pass what a float32 holds exactly.
+        """
+        self.weight, self.scale = quantise(matrix)
+        if self.saturates:
+            reach = self.weight.float().abs().flatten(1).sum(1) * 255 + bias.abs() / self.scale
+            digit = torch.exp2(torch.ceil(torch.log2(self.scale * reach / (EXACT / 2))))
+            self.scale = torch.ceil(self.scale / digit) * digit
+            self.weight = whole(matrix.detach().float().flatten(1), self.scale).reshape(matrix.shape)
+            self.bias = (bias.detach().float() / self.scale).round() * self.scale
+            exact = (self.weight.float().abs().flatten(1).sum(1) * 255 * self.scale + self.bias.abs()) / digit
+        else:
+            self.bias = bias.detach().float().clone()
+            exact = self.weight.float().abs().flatten(1).sum(1) * 255
+        if (exact >= EXACT).any():
+            raise ValueError("the sums of a convolution could pass 2^24, up to which they are exact")
+
+    def matrix(self) -> torch.Tensor:
+        """(out, in / groups, k, k) float32."""
+        return self.weight.float() * self.scale.view(-1, 1, 1, 1)
+
+    def padding(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Left, right, top and bottom, as TensorFlow's SAME: outputs are ceil(side / stride)."""
+        across, down = (
+            max((math.ceil(size / self.stride) - 1) * self.stride + self.side - size, 0)
+            for size in (width, height)
+        )
+        return across // 2, across - across // 2, down // 2, down - down // 2
+
+    def packed(self) -> torch.Tensor:
+        """The weight as the processor's own convolution wants it, packed once."""
+        key = (self.weight, -1 if self.weight.is_inference() else self.weight._version)
+        if self._packed[0] is None or self._packed[0][0] is not key[0] or self._packed[0][1] != key[1]:
+            self._packed = key, machine.pack(self.weight, self.groups)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_packed": (None, None)}

@@ -1,0 +1,127 @@
+"""Which products of integers this machine does quickly; the one place that calls PyTorch's own for them.
+
+PyTorch has fast products of 8-bit integers for some machines, under names that are not public. Where
+they are missing, slow or not exact, the same integers are multiplied as floats, which hold every whole
+number up to 2^24. Both ways give the same integers.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+EXACT_LENGTH = 1024
+"""Products of this many integers of 8 bits sum up to less than 2^24."""
+
+
+@functools.cache
+def has_fast_products(device: torch.device) -> bool:
+    """Whether `torch._int_mm` is to be used: it must be there, exact and not a slow stand-in."""
+    if device.type == "cpu" and not _multiplies_bytes():
+        return False
+    return device.type in ("cpu", "cuda") and _is_exact_product(device)
+
+
+@functools.cache
+def has_fast_convolutions(device: torch.device) -> bool:
+    """Whether oneDNN's convolutions of unsigned by signed bytes are to be used: on CPUs alone."""
+    return device.type == "cpu" and _multiplies_bytes() and _is_exact_convolution()
+
+
+def _multiplies_bytes() -> bool:
+    """Whether the processor has instructions for it (VNNI); without them oneDNN saturates, or is slow."""
+    try:
+        capabilities = torch.cpu.get_capabilities()
+    except (AttributeError, RuntimeError):
+        return False
+    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def _is_exact_product(device: torch.device) -> bool:
+    # The largest integers, which sums of 16 bits cannot hold.
+    left = torch.full((32, 64), 127, dtype=torch.int8, device=device)
+    right = torch.full((64, 64), -128, dtype=torch.int8, device=device)
+    try:
+        return bool((torch._int_mm(left, right.t()) == -127 * 128 * 64).all())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _is_exact_convolution() -> bool:
+    levels = torch.full((1, 64, 4, 4), 255, dtype=torch.uint8)
+    scale, offset = torch.full((64,), 2.0**-16), torch.zeros(64)
+    try:
+        for groups, side in ((1, 1), (64, 3)):
+            weight = torch.full((64, 64 // groups, side, side), -127, dtype=torch.int8)
+            packed = pack(weight, groups)
+            found = convolve_packed(levels, packed, side, scale, offset, 1, 0, groups, torch.float32)
+            if not (found == -255 * 127 * (64 // groups) * side**2 * 2.0**-16).all():
+                return False
+    except (AttributeError, RuntimeError):
+        return False
+    return True
+
+
+def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Product of integers of 8 bits.
+
+    Args:
+        whole: (M, K) float32 that holds whole numbers from -128 to 127.
+        weight: (N, K) int8.
+
+    Returns:
+        (M, N) float32: each the exact integer, rounded once where it has more than 24 bits.
+    """
+    if has_fast_products(whole.device):
+        return torch._int_mm(whole.to(torch.int8), weight.t()).float()
+    parts = zip(whole.split(EXACT_LENGTH, 1), weight.split(EXACT_LENGTH, 1), strict=True)
+    products = [part @ of_weight.to(part.dtype).t() for part, of_weight in parts]
+    if len(products) == 1:
+        return products[0]
+    return torch.stack(products).int().sum(0, dtype=torch.int32).to(whole.dtype)
+
+
+def pack(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """A weight (out, in / groups, k, k) int8 as oneDNN wants it."""
+    operators = torch.ops.onednn
+    if weight.shape[2:] == (1, 1):
+        return operators.qlinear_prepack(weight.flatten(1), None)
+    ones = torch.ones(len(weight))
+    return operators.qconv_prepack(weight, ones, 1.0, 0, [1, 1], [0, 0], [1, 1], groups, None)
+
+
+def convolve_packed(
+    levels: torch.Tensor,
+    packed: torch.Tensor,
+    side: int,
+    scale: torch.Tensor,
+    offset: torch.Tensor | None,
+    stride: int,
+    padding: int,
+    groups: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Convolution of bytes: scale * integers + offset, as uint8 rounded and cut to 0 to 255, or as float32.
+
+    Args:
+        levels: (N, in, H, W) uint8, channels last.
+        packed: of `pack`.
+        side: of the weight that was packed.
+        scale, offset: (out,).
+        dtype: of the result.
+    """
+    no_zero = torch.zeros(len(scale), dtype=torch.int32)
+    operators = torch.ops.onednn
+    if side == 1:
+        count, _, height, width = levels.shape
+        rows = levels.permute(0, 2, 3, 1).reshape(-1, levels.shape[1])
+        result = operators.qlinear_pointwise(
+            rows, 1.0, 0, packed, scale, no_zero, offset, 1.0, 0, dtype, "none", [], ""
+        )
+        return result.view(count, height, width, -1).permute(0, 3, 1, 2)
+    steps, pads = [stride, stride], [padding, padding]
+    return operators.qconv_pointwise(
+        *(levels, 1.0, 0, packed, scale, no_zero, offset, steps, pads, [1, 1], groups),
+        *(1.0, 0, dtype, "none", [], ""),
+    )
