@@ -72,8 +72,8 @@ def add_parser(commands: Any) -> None:
         "--batch-size",
         type=_automatic,
         metavar="N",
-        help="images that pass the network at once; auto (default): 1 on a CPU, where scores are then "
-        "exactly those of pyiqa, 16 on a GPU, where the last digits may differ",
+        help="images that pass the network at once; auto (default): 1 on a CPU, 16 on a GPU; scores of "
+        "ma_agiqa are the same to the last bit with any",
     )
     parser.add_argument(
         "--workers",

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on with what is in {recipe.out}", file=sys.stderr)
         raise
-    print(json.dumps(metrics["float32"], indent=1))
+    print(json.dumps(metrics["agreement"], indent=1))
     return 0
 
 

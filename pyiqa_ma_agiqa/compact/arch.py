@@ -119,6 +119,7 @@ class MAAGIQA(OwnReading, nn.Module):
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
+    @torch.compiler.disable  # fused steps would round otherwise
     def parts_of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
         """What `forward` returns with ``return_parts``, from both views of the images.
 

@@ -275,12 +275,12 @@ def train_published(recipe: PublishedRecipe, test: bool = False) -> dict[str, An
         "recipe": dataclasses.asdict(recipe),
         "trained_at_commit": running_commit(),
         "epochs": run.history,
-        "float32": {},
+        "agreement": {},
         "seconds": round(time.time() - began),
     }
     for part in ("val", "test") if test else ("val",):
         rows = ratings.rows(part)
         predicted = predict(model, examples, rows, recipe.stage.batch)
-        metrics["float32"][part] = agreement(predicted, ratings.mos[rows])
+        metrics["agreement"][part] = agreement(predicted, ratings.mos[rows])
     write_json(out / "metrics.json", metrics)
     return metrics

@@ -111,7 +111,7 @@ def predict_branch(regressor: QualityRegressor, features: np.ndarray) -> np.ndar
 @torch.no_grad()
 def centre_head(regressor: QualityRegressor, features: np.ndarray, mos: np.ndarray) -> None:
     """Set the head's bias so that the mean prediction from features (M, 1280) is the mean MOS (M,)."""
-    regressor.head.bias += float((mos - predict_branch(regressor, features)).mean())
+    regressor.head.bias.add_(float((mos - predict_branch(regressor, features)).mean()))
 
 
 def train_quality_branch(

@@ -91,27 +91,21 @@ def convolve(layer: QuantisedConvolution, inputs: torch.Tensor, outside: int = 0
     if outside or not left == right == top == bottom:
         inputs = F.pad(inputs, (left, right, top, bottom), value=outside)
         around = 0
-    ones = torch.ones_like(layer.scale)
-    scale, offset = (layer.scale, layer.bias) if layer.saturates else (ones, None)
+    way = layer.stride, around, layer.groups
     if inputs.dtype == torch.uint8:
-        result = machine.convolve_packed(
-            *(
-                inputs.contiguous(memory_format=torch.channels_last),
-                layer.packed(),
-                layer.side,
-                scale,
-                offset,
-            ),
-            *(layer.stride, around, layer.groups, torch.uint8 if layer.saturates else torch.float32),
-        )
-    else:
-        matrix = layer.weight.to(inputs.dtype) * scale.view(-1, 1, 1, 1)
-        result = F.conv2d(inputs, matrix, offset, layer.stride, around, 1, layer.groups)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         if layer.saturates:
-            result = result.round_().clamp_(0, 255)
+            return machine.convolve_packed(
+                inputs, layer.packed(), layer.side, layer.scale, layer.bias, *way, torch.uint8
+            )
+        ones = torch.ones_like(layer.scale)
+        sums = machine.convolve_packed(inputs, layer.packed(), layer.side, ones, None, *way, torch.float32)
+        return sums.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
     if layer.saturates:
-        return result
-    return result.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
+        result = machine.convolve_floats(inputs, layer.weight, layer.scale, layer.bias, *way)
+        return result.round_().clamp_(0, 255)
+    sums = F.conv2d(inputs, layer.weight.to(inputs.dtype), None, layer.stride, around, 1, layer.groups)
+    return sums.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
 
 
 def features(result: torch.Tensor, step: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch.nn import functional as F
 
 EXACT_LENGTH = 1024
 """Products of this many integers of 8 bits sum up to less than 2^24."""
@@ -125,3 +126,26 @@ def convolve_packed(
         *(levels, 1.0, 0, packed, scale, no_zero, offset, steps, pads, [1, 1], groups),
         *(1.0, 0, dtype, "none", [], ""),
     )
+
+
+def convolve_floats(
+    levels: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    stride: int,
+    padding: int,
+    groups: int,
+) -> torch.Tensor:
+    """scale * integers + offset, as a float32, of levels (N, in, H, W) held as floats; exact like the other.
+
+    Args:
+        weight: (out, in / groups, k, k) int8.
+        scale, offset: (out,), of so few digits that a CPU may multiply the weight by them beforehand.
+    """
+    matrix, column = weight.to(levels.dtype), scale.view(-1, 1, 1)
+    if levels.device.type == "cpu":
+        return F.conv2d(levels, matrix * column.unsqueeze(3), offset, stride, padding, 1, groups)
+    # A GPU may cut factors to 11 bits (TF32), which integers of 8 bits fit into.
+    sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
+    return sums.mul_(column).add_(offset.view(-1, 1, 1))
