@@ -159,11 +159,13 @@ def integer_branch(branch: FloatBranch, views: Iterable[torch.Tensor]) -> Qualit
             layer.factor.copy_(1 / step)
             centre = MIDDLE
         matrix = matrix * (step.view(-1, 1, 1, 1) if convolution.groups > 1 else step.view(1, -1, 1, 1))
-        bias = bias - matrix.sum((1, 2, 3)) * centre
+        around = centre
         if convolution.saturates:
             step, centre = torch.full((len(matrix),), LARGEST_ACTIVATION / 255), 0.0
             matrix, bias = matrix / step.view(-1, 1, 1, 1), bias / step
         convolution.set(matrix, bias)
+        # The middle counts as often as the rounded matrix says, not as the matrix would.
+        convolution.set(matrix, bias - convolution.matrix().sum((1, 2, 3)) * around)
     result.step.copy_(step)
     return result
 

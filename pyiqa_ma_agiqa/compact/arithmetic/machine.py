@@ -144,8 +144,10 @@ def convolve_floats(
         scale, offset: (out,), of so few digits that a CPU may multiply the weight by them beforehand.
     """
     matrix, column = weight.to(levels.dtype), scale.view(-1, 1, 1)
-    if levels.device.type == "cpu":
-        return F.conv2d(levels, matrix * column.unsqueeze(3), offset, stride, padding, 1, groups)
-    # A GPU may cut factors to 11 bits (TF32), which integers of 8 bits fit into.
-    sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
-    return sums.mul_(column).add_(offset.view(-1, 1, 1))
+    if levels.device.type != "cpu":  # a GPU may cut factors to 11 bits (TF32), which levels and integers fit
+        sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
+        return sums.mul_(column).add_(offset.view(-1, 1, 1))
+    matrix *= column.unsqueeze(3)
+    if weight.shape[2:] == (1, 1):
+        return F.linear(levels.permute(0, 2, 3, 1), matrix.flatten(1), offset).permute(0, 3, 1, 2)
+    return F.conv2d(levels, matrix, offset, stride, padding, 1, groups)
