@@ -36,7 +36,7 @@ def ablations(result: dict[str, Any]) -> str:
 
 
 def precision(result: dict[str, Any]) -> str:
-    """The shipped model by the precision of its weights and of its arithmetic."""
+    """The shipped model by the precision of its weights and of its activations."""
     columns = {
         "srcc": "SRCC, test",
         "plcc": "PLCC, test",

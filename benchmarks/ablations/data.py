@@ -11,19 +11,22 @@ from benchmarks.ablations.second_stage import QUALITY, Row, Stage
 from benchmarks.ablations.tower_ablations import cached
 from benchmarks.common.agiqa3k import generator
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
+from pyiqa_ma_agiqa.compact.preprocessing import encoder_view
 from pyiqa_ma_agiqa.compact.quality import QualityBranch
 from pyiqa_ma_agiqa.compact.semantic import DEPTHS, WIDTH
 from pyiqa_ma_agiqa.compact.shipped import NAME
+from pyiqa_ma_agiqa.experts import Mixture
 from pyiqa_ma_agiqa.training.checkpoint import claim_folder, digest, files_digest
 from pyiqa_ma_agiqa.training.data import Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, Inputs
-from pyiqa_ma_agiqa.training.quality_stage import to_tensor
+from pyiqa_ma_agiqa.training.quality_stage import branch_features, to_tensor
 from pyiqa_ma_agiqa.training.summaries import Summaries
 from pyiqa_ma_agiqa.weights.manifest import entry
 
 CROP = 7 / 8
 """Side of the central crop that is the third view, as a part of the image's."""
+AT_ONCE = 32
+"""Images that pass experts and gate at once."""
 
 
 class Data:
@@ -56,11 +59,10 @@ class Data:
         )
 
     def _features(self, row: int) -> np.ndarray:
-        with torch.inference_mode():
-            return self.model.branch(branch_view(to_tensor([self.images[row]]))).mean((2, 3))[0].numpy()
+        return branch_features(self.model.branch, self.images, np.array([row]))[0]
 
     def cropped(self) -> np.ndarray:
-        """Summaries of the central crop of val and test images, in bfloat16; NaN for train."""
+        """Summaries of the central crop of val and test images; NaN for train."""
         wanted = set(self.parts["val"]) | set(self.parts["test"])
         shape = (len(DEPTHS), 3, WIDTH)
 
@@ -71,9 +73,8 @@ class Data:
             pixels = to_tensor([self.images[row]])
             height, width = (round(CROP * side) for side in pixels.shape[2:])
             top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
-            with torch.autocast("cpu", torch.bfloat16):
-                view = encoder_view(pixels[:, :, top : top + height, left : left + width])
-                return self.model.encoder(view)[0].numpy()
+            view = encoder_view(pixels[:, :, top : top + height, left : left + width])
+            return self.model.encoder(view)[0].numpy()
 
         return cached(self.cache / "crop.npy", len(self.mos), shape, np.float32, make)
 
@@ -82,11 +83,22 @@ class Data:
         fitted, chosen = self.parts["train"], self.parts["val"]
         return Stage(plain, flipped, self.branch(), self.mos, fitted, chosen)
 
+    @torch.inference_mode()
+    def mixture(self, rows: np.ndarray) -> Mixture:
+        """What the shipped experts and gate make of some images."""
+        # Some at a time: in integers, a linear map holds all its products before it adds them up.
+        parts = [
+            self.model.mix(
+                torch.from_numpy(self.plain[some]), torch.from_numpy(np.array(self.features[some]))
+            )
+            for some in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE))
+        ]
+        return Mixture(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
+
     def shipped(self) -> Row:
         """The shipped weights, with nothing fitted anew."""
-        with torch.inference_mode():
-            mixture = self.model.mix(torch.from_numpy(self.plain), torch.from_numpy(np.array(self.features)))
-        return Row(mixture.score[:, 0].numpy(), entry(NAME)["recipe"]["blend"])
+        scores = self.mixture(np.arange(len(self.mos))).score
+        return Row(scores[:, 0].numpy(), entry(NAME)["recipe"]["blend"])
 
     def branch(self) -> np.ndarray:
         """MOS (M,) that the shipped branch alone predicts.

@@ -8,7 +8,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from benchmarks.ablations.data import Data
@@ -16,11 +15,10 @@ from benchmarks.common.colours import OKABE_ITO
 from pyiqa_ma_agiqa.experts import EXPERTS
 
 
-@torch.inference_mode()
 def gate_and_shares(data: Data) -> pd.DataFrame:
     """Gate and shares of the shipped model for the test images, with generator and MOS."""
     rows = data.parts["test"]
-    mixture = data.model.mix(torch.from_numpy(data.plain[rows]), torch.from_numpy(data.features[rows]))
+    mixture = data.mixture(rows)
     table = pd.DataFrame({"generator": data.generators[rows], "mos": data.mos[rows]})
     for column, name in enumerate(EXPERTS):
         table[f"gate {name}"] = mixture.gate[:, column].numpy()

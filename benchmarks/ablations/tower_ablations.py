@@ -1,10 +1,11 @@
 """The two ablations that train by gradient descent: prompt queries, and a tower whose upper blocks are tuned.
 
 Both start from the tokens after block 8 of the shipped tower, kept in the cache folder, so that only
-blocks 9 to 12 run, in bfloat16. Both are trained on train, by the objective of the recipe's first stage,
-on images and mirror images; the epoch is the one with the best SRCC + PLCC on val. What they say of the
-late blocks then takes the place of what the frozen tower says there; experts and gate are fitted to it as
-ever. An interrupted training goes on with the epoch after the last whole one.
+blocks 9 to 12 run: in bfloat16, and without the rounding of activations, which has no gradient. Both are
+trained on train, by the objective of the recipe's first stage, on images and mirror images; the epoch is
+the one with the best SRCC + PLCC on val. What they say of the late blocks then takes the place of what the
+frozen tower says there; experts and gate are fitted to it as ever. An interrupted training goes on with the
+epoch after the last whole one.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from pyiqa_ma_agiqa.compact.arithmetic import floats
+from pyiqa_ma_agiqa.compact.arithmetic.layers import QuantisedLinear
 from pyiqa_ma_agiqa.compact.preprocessing import encoder_view
-from pyiqa_ma_agiqa.compact.semantic import DEPTHS, EARLY_AND_MIDDLE, LATE, WIDTH, SemanticEncoder
+from pyiqa_ma_agiqa.compact.semantic import DEPTHS, EARLY_AND_MIDDLE, LATE, WIDTH, Block, SemanticEncoder
 from pyiqa_ma_agiqa.training.data import ImageSource
 from pyiqa_ma_agiqa.training.objective import mos_loss
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor
@@ -67,19 +70,52 @@ def cached(
     return np.load(path, mmap_mode="r")
 
 
+class LearnedLinear(nn.Module):
+    """A linear map of the tower that can be trained, as the module `floats` knows one.
+
+    Args:
+        layer: holds the weights to start from.
+        before: what its inputs are multiplied by, which the matrix takes over.
+    """
+
+    def __init__(self, layer: QuantisedLinear, before: torch.Tensor | float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(layer.matrix() * before)
+        self.bias = nn.Parameter(layer.bias.clone())
+
+    def matrix(self) -> torch.Tensor:
+        """(out, in)."""
+        return self.weight
+
+
+def learned(block: Block) -> Block:
+    """A copy of a block that can be trained.
+
+    The factors in front of its linear maps, which make rounding finer, go into the matrices: a step of
+    the optimiser then means for all columns what it means in a float network.
+    """
+    copied = copy.deepcopy(block)
+    for name, before in (("qkv", "before_qkv"), ("fc1", "before_fc1"), ("fc2", "before_fc2")):
+        factors = getattr(copied, before)
+        setattr(copied, name, LearnedLinear(getattr(block, name), factors))
+        setattr(copied, before, torch.ones_like(factors))
+    copied.proj = LearnedLinear(block.proj)  # type: ignore[assignment]
+    return copied
+
+
 class UpperBlocks(nn.Module):
     """A copy of the tower's blocks above `FROZEN`, which run in bfloat16 with float32 weights."""
 
     def __init__(self, encoder: SemanticEncoder) -> None:
         super().__init__()
-        self.blocks = copy.deepcopy(encoder.tower.blocks[FROZEN:])
+        self.blocks = nn.ModuleList(map(learned, encoder.blocks[FROZEN:]))  # type: ignore[arg-type]
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (N, T, 768) below to those of the late depths, (N, 2, T, 768)."""
         late = []
         with torch.autocast("cpu", torch.bfloat16):
             for depth, block in enumerate(self.blocks, start=FROZEN + 1):
-                tokens = block(tokens)
+                tokens = block(tokens, floats)
                 if depth in DEPTHS:
                     late.append(tokens.float())
         return torch.stack(late, 1)
@@ -252,16 +288,15 @@ class GradientAblations:
         self.mirrored = self._tokens("tokens_mirror", fitted, True)
 
     def _tokens(self, name: str, rows: np.ndarray, flip: bool) -> np.ndarray:
-        """Tokens (len(rows), 197, 768) after block `FROZEN`; mirror images in bfloat16, as in the recipe."""
-        tower = self.encoder.tower
+        """Tokens (len(rows), 197, 768) after block `FROZEN`, in integers."""
 
         @torch.inference_mode()
         def make(place: int) -> np.ndarray:
             pixels = to_tensor([self.images[rows[place]]])
-            with torch.autocast("cpu", torch.bfloat16, enabled=flip):
-                view = encoder_view(pixels.flip(3) if flip else pixels)
-                tokens = tower.norm_pre(tower._pos_embed(tower.patch_embed(view)))
-                return tower.blocks[:FROZEN](tokens)[0].float().numpy()
+            tokens = self.encoder.embed(encoder_view(pixels.flip(3) if flip else pixels))
+            for block in self.encoder.blocks[:FROZEN]:
+                tokens = block(tokens)
+            return tokens[0].numpy()
 
         return cached(self.cache / f"{name}.npy", len(rows), TOKENS, np.float16, make)
 

@@ -25,6 +25,21 @@ SPLITS = {"official": "accuracy/official", "prompt_disjoint": "accuracy/prompt_d
 """Splits of AGIQA-3K to the folders that `accuracy.py` wrote, the one of the paper first."""
 
 
+def shifts(result: dict[str, Any]) -> str:
+    """Agreement with MOS of two weights files, and how far it moved."""
+    places = [(split, part) for split in SPLITS for part in ("val", "test")]
+    files = {f"of commit {result['commit'][:7]}": result["before"], "as it ships": result["after"]}
+    rows = []
+    for statistic in ("srcc", "plcc"):
+        values = [[of[split][part][statistic] for split, part in places] for of in files.values()]
+        for name, row in zip(files, values, strict=True):
+            rows.append([f"{name}, {STATISTICS[statistic]}", *(f"{value:.4f}" for value in row)])
+        moved = (after - before for before, after in zip(*values, strict=True))
+        rows.append([f"*shift of {STATISTICS[statistic]}*", *(f"{shift:+.4f}" for shift in moved)])
+    head = ["weights file", *(f"`{split}` {part}" for split, part in places)]
+    return markdown(head, rows) + "\n\n" + source(result)
+
+
 def as_frame(result: dict[str, Any]) -> pd.DataFrame:
     """One row for each metric over all images, and one for each metric and generator."""
     rows = []

@@ -10,18 +10,19 @@ from functools import partial
 
 from benchmarks.ablations.ablation_tables import ablations, precision
 from benchmarks.accuracy import published
-from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets
+from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets, shifts
 from benchmarks.command.score_tables import cost, score_command
-from benchmarks.common.filling import Block, Page, Quote, at, difference
+from benchmarks.common.filling import Block, Page, Quote, at, difference, of_entry
 from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
-from benchmarks.speed.speed_tables import efficiency
+from benchmarks.speed.speed_tables import against_commit, efficiency, where_time_goes
 
 BLOCKS = {
     "accuracy": Block("| metric | SRCC, `official` |", accuracy),
     "accuracy_details": Block("### Split `official`", accuracy_details),
     "data_sets": Block("**AGIQA-3K**", data_sets),
+    "shifts": Block("| weights file |", of_file("accuracy/shifts.json", shifts)),
     "ablations": Block("| ablation |", of_file("ablations/ablations.json", ablations)),
     "precision": Block("| precision |", of_file("ablations/ablations.json", precision)),
     "robustness": Block("| photograph |", of_file("robustness/robustness.json", robustness)),
@@ -33,6 +34,8 @@ BLOCKS = {
         "| full size, random weights |", of_file("published_system/published_full_size.json", full_size)
     ),
     "efficiency": Block("| 512 x 512 |", of_file("speed/efficiency.json", efficiency)),
+    "where_time_goes": Block("| part of a score |", of_file("speed/where_time_goes.json", where_time_goes)),
+    "against_commit": Block("| beside commit ", of_file("speed/against_commit.json", against_commit)),
     "score_command": Block("| 500 images |", of_file("command/score_command.json", score_command)),
     "cost": Block("| cost |", of_file("command/score_command.json", cost)),
 }
@@ -47,7 +50,6 @@ def _printed(method: str):
 
 
 _row = partial(at, "ablations/ablations.json")
-_SHIPPED = "8 bits, float32 arithmetic: as shipped"
 _MANIFEST = "../weights_manifest.json"
 _WHOLE = "the whole recipe"
 
@@ -56,8 +58,11 @@ def _lead_over_whole(row: str):
     return difference(_row(f"rows/{row}/test/srcc"), _row(f"rows/{_WHOLE}/test/srcc"))
 
 
-def _cost_of_bits(row: str):
-    return difference(_row(f"precision/{_SHIPPED}/srcc"), _row(f"precision/{row}/srcc"))
+_precision = partial(of_entry, "ablations/ablations.json", "precision")
+
+
+def _cost_of_bits(bits: str):
+    return difference(_precision("as shipped", "srcc"), _precision(bits, "srcc"))
 
 
 def _both(metric: str):
@@ -96,25 +101,12 @@ PAGES = {
         ),
     ),
     "docs/results.md": Page(
-        ("accuracy", "robustness", "efficiency"),
-        (
-            Quote(
-                "in float32 has SRCC {.4} and PLCC {.4} on the official",
-                tuple(
-                    at(_MANIFEST, f"files/0/metrics/AGIQA-3K official, float32/test/{name}")
-                    for name in ("srcc", "plcc")
-                ),
-            ),
-            Quote(
-                "test part, against {.4} and {.4} as stored",
-                (_agreement("official", "srcc"), _agreement("official", "plcc")),
-            ),
-        ),
+        ("accuracy", "shifts", "robustness", "efficiency"),
     ),
     "docs/score.md": Page(("cost",)),
     "docs/published-system.md": Page(("full_size", "published_system")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
-    "benchmarks/speed/README.md": Page(("efficiency",)),
+    "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
     "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
     "benchmarks/command/README.md": Page(("score_command", "cost")),
@@ -132,10 +124,10 @@ PAGES = {
                 "6 bits cost {.3} SRCC and change a score by {.2} on average, 4 bits cost {.2} and change it "
                 "by {.2}.",
                 (
-                    _cost_of_bits("6 bits, float32 arithmetic"),
-                    _row("precision/6 bits, float32 arithmetic/mean_change"),
-                    _cost_of_bits("4 bits, float32 arithmetic"),
-                    _row("precision/4 bits, float32 arithmetic/mean_change"),
+                    _cost_of_bits("6 bits"),
+                    _precision("6 bits", "mean_change"),
+                    _cost_of_bits("4 bits"),
+                    _precision("4 bits", "mean_change"),
                 ),
             ),
         ),

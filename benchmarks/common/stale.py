@@ -28,6 +28,7 @@ PACKAGE = "pyiqa_ma_agiqa"
 REACHED = {
     "benchmarks.accuracy.accuracy": ("compact.arch",),
     "benchmarks.speed.efficiency": ("compact.arch",),
+    "benchmarks.speed.against_commit": ("compact.arch",),
     "benchmarks.robustness.robustness": ("compact.arch",),
     "benchmarks.ablations.ablations": ("compact.arch",),
     "benchmarks.command.score_command": ("compact.arch", "command.score", "scoring.run"),

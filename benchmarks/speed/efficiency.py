@@ -5,8 +5,8 @@
 Latency of every metric on one 512 x 512 image, and of ma_agiqa by batch and by image size, all in the same
 interleaved rounds, so that there is one figure for one measurement. Import time, load time and peak memory
 in processes of their own. pyiqa's metrics have random weights, which they read from files as large as
-their own (`comparators.py`). With a GPU the same there, in float32 and bfloat16. Needs a quiet machine,
-and Linux for the memory. Writes efficiency.json beside itself.
+their own (`comparators.py`). With a GPU the same there, in float32 and bfloat16; ours runs in integers and
+is the same in both. Needs a quiet machine, and Linux for the memory. Writes efficiency.json beside itself.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 
 OURS = "ma_agiqa"
 PASSES = "backbone passes"
-"""`MAAGIQA.backbone_passes`: both networks and the resizing of their inputs."""
+"""Both networks, `MAAGIQA.backbone_passes`, and the resizing of their inputs."""
 NETWORKS = "bare networks"
-"""Both networks on inputs of their sizes: no resizing, no token statistics."""
+"""Both networks on views that are ready: no resizing."""
 SIDE = 512
 
 
@@ -58,12 +58,15 @@ def picture(side: int, device: str, count: int = 1) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def bare_networks(net: Any, image: torch.Tensor) -> Callable[[], Any]:
-    """Both networks of a `MAAGIQA` on views of the image that are made beforehand."""
+def passes(net: Any, image: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    """Both networks of a `MAAGIQA` with the resizing of their inputs, and on views that are ready."""
     from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
     views = encoder_view(image), branch_view(image)
-    return lambda: (net.encoder.tower.forward_features(views[0]), net.branch(views[1]))
+    return {
+        PASSES: lambda: net.backbone_passes(encoder_view(image), branch_view(image)),
+        NETWORKS: lambda: (net.encoder(views[0]), net.branch(views[1])),
+    }
 
 
 @torch.no_grad()
@@ -86,8 +89,7 @@ def measure(
             except RuntimeError as error:  # not every metric of pyiqa works in half precision
                 skipped[name] = str(error).splitlines()[0]
         others = [name for name in calls if name != OURS]
-        calls[PASSES] = partial(ours.net.backbone_passes, image)
-        calls[NETWORKS] = bare_networks(ours.net, image)
+        calls |= passes(ours.net, image)
         batches = {n: partial(ours, picture(SIDE, device, n)) for n in options.batches}
         sides = {side: partial(ours, picture(side, device)) for side in options.sides}
         # A batch of 1 and a side of 512 are the first row of the table: timed once, as that.

@@ -1,4 +1,4 @@
-"""The tables of what `efficiency.py` found."""
+"""The tables of what the scripts of this folder found."""
 
 from __future__ import annotations
 
@@ -70,3 +70,69 @@ def throughput(label: str, measured: dict[str, Any]) -> list[str]:
         markdown([f"{label}: batch", *batches], rows),
         markdown([f"{label}: side, pixels", *sides], [by_side]),
     ]
+
+
+def where_time_goes(result: dict[str, Any]) -> str:
+    """Time of the parts of one score, by number of threads."""
+    by_threads = result["by_threads"]
+    head = ["part of a score"]
+    for threads in by_threads:
+        head += [f"{threads} thread{'s' * (threads != '1')}: ms (quartiles)", "share"]
+    first = next(iter(by_threads.values()))
+    parts = sorted(first["parts_seconds"], key=lambda part: -first["parts_seconds"][part]["median"])
+    rows = []
+    for part in parts:
+        row = [part]
+        for measured in by_threads.values():
+            share = measured["share_of_the_score"][part]["median"]
+            row += [milliseconds(measured["parts_seconds"][part]), f"{100 * share:.0f} %"]
+        rows.append(row)
+    whole = ["the whole score"]
+    for measured in by_threads.values():
+        whole += [milliseconds(measured["clocked_score_seconds"]), "100 %"]
+    unclocked = " and ".join(
+        f"{1000 * measured['score_seconds']['median']:.0f} ms on {threads}"
+        for threads, measured in by_threads.items()
+    )
+    quick = {"fast_products": "linear maps", "fast_convolutions": "convolutions"}
+    slow = [name for key, name in quick.items() if not result[key]]
+    facts = (
+        f"{result['image']}, medians of {result['rounds']} rounds. Without the clock a score takes "
+        f"{unclocked}. Attention, summaries and experts include their own products and rounding."
+    )
+    if slow:
+        facts += f" Here {' and '.join(slow)} multiply the integers as floats."
+    return "\n\n".join([markdown(head, [*rows, whole]), facts, source(result)])
+
+
+def against_commit(result: dict[str, Any]) -> str:
+    """Times beside an earlier commit, by variant of the machine, and memory and loading."""
+    commit = result["earlier"]["commit"][:7]
+    rows, needs = [], []
+    for variant, measured in result["variants"].items():
+        rows += [
+            [
+                f"{variant}; {row['case']}",
+                str(row["threads"]),
+                milliseconds(row["earlier_seconds"]),
+                milliseconds(row["ours_seconds"]),
+                with_quartiles(row["earlier_over_ours"]),
+            ]
+            for row in measured["times"]
+        ]
+        first = measured["first_score"]
+        needs.append(
+            [
+                variant,
+                *(f"{first[version]['peak_memory_increase_mib']:.0f}" for version in ("earlier", "ours")),
+                *(f"{first[version]['load_seconds']:.2f}" for version in ("earlier", "ours")),
+            ]
+        )
+    head = [f"beside commit {commit}", "threads", f"{commit}: ms (quartiles)", "ours: ms (quartiles)"]
+    memory = [f"peak memory of the first score, MiB: {commit}", "ours", f"loading, s: {commit}", "ours"]
+    facts = (
+        f"Medians of {result['rounds']} rounds; the ratio is that of the times within a round. Weights of "
+        f"{result['weights_mib']:.0f} MiB, in {commit} {result['earlier']['weights_mib']:.0f}."
+    )
+    times = markdown([*head, f"{commit} / ours (quartiles)"], rows)
+    return "\n\n".join([times, markdown(["", *memory], needs), facts, source(result)])

@@ -17,8 +17,11 @@ from benchmarks.ablations import ablations, gate, precision, second_stage
 from benchmarks.ablations import tower_ablations as tower
 from benchmarks.common import tables
 from pyiqa_ma_agiqa import MAAGIQA
+from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.compact.preprocessing import encoder_view
 from pyiqa_ma_agiqa.compact.semantic import EARLY_AND_MIDDLE
+from pyiqa_ma_agiqa.training.float_networks import float_tower
+from pyiqa_ma_agiqa.training.rounding import integer_tower
 
 from ..images import picture
 
@@ -158,16 +161,48 @@ def test_groups_are_means_of_their_images():
     assert heights[0] == pytest.approx(groups["share semantic content"][0])
 
 
+@torch.inference_mode()
 def test_fewer_bits_change_the_weights_more(model):
-    name = "encoder.tower.blocks.11.mlp.fc1.weight"
-    before = model.state_dict()[name]
-    change = {
-        bits: (precision.restored(model, bits).state_dict()[name] - before).abs().max() for bits in (8, 6, 4)
-    }
-    assert change[8] < 1e-6 < change[6] < change[4]
-    assert torch.equal(model.state_dict()[name], before)
-    other = {key: value + 1 for key, value in model.encoder.tower.state_dict().items()}
-    assert torch.equal(precision.with_tower(model, other).state_dict()[name], before + 1)
+    """Of a linear map and of both kinds of convolutions, which count in steps of their own."""
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for name in ("encoder.blocks.11.fc1", "branch.blocks.3.expand", "branch.blocks.3.project"):
+        layer = model.get_submodule(name)
+        others = {bits: precision.restored(model, bits).get_submodule(name) for bits in (8, 6, 4)}
+        change = {bits: (other.matrix() - layer.matrix()).abs().max() for bits, other in others.items()}
+        assert change[8] < change[6] < change[4]
+        assert len(others[4].matrix()[0].unique()) <= 15
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+    # What is zero stays zero: levels of 128 give the same as before, but for the rounding of biases.
+    expand, fewer = (net.branch.blocks[3].expand for net in (model, precision.restored(model, 4)))
+    middle = torch.full((1, expand.weight.shape[1], 8, 8), 128.0)
+    assert fewer.matrix().sub(expand.matrix()).abs().max() > 0.01
+    apart = floats.convolve(fewer, middle) - floats.convolve(expand, middle)
+    assert apart.abs().mean() < 0.5 and apart.abs().max() < 3
+    pixels = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
+    assert precision.restored(model, 8)(pixels).item() == pytest.approx(model(pixels).item(), abs=0.1)
+
+
+@torch.inference_mode()
+def test_variants_in_floats_score_nearly_the_same(model):
+    pixels = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
+    tower = float_tower()
+    expected = model(pixels)
+    found = precision.without_rounding(model)(pixels)
+    assert found.shape == (1, 1) and not torch.equal(found, expected)
+    assert found.item() == pytest.approx(expected.item(), abs=0.1)
+
+    # A float tower and the integers that it becomes, of weights that nobody has trained.
+    torch.manual_seed(0)
+    view = encoder_view(pixels)
+    other = MAAGIQA(pretrained=False)
+    other.branch, other.encoder = model.branch, integer_tower(tower, [view])
+    summary = precision.float_summary(tower, view)
+    assert summary.shape == (1, 6, 3, 768)
+    rounded = other.encoder(view)
+    assert (summary - rounded).abs().max() < 0.05 * rounded.abs().max()
+    found = precision.with_float_tower(other, tower.state_dict())(pixels)
+    assert found.item() == pytest.approx(other(pixels).item(), abs=0.1)
 
 
 def test_rows_are_computed_once(tmp_path):
@@ -201,6 +236,8 @@ def test_upper_blocks_go_on_where_the_tower_was_left(model, tmp_path):
     )
     assert start.tokens.shape == (2, 197, 768) and start.mirrored.shape == (1, 197, 768)
     upper = tower.UpperBlocks(model.encoder).eval()
+    names = [name for name, _ in upper.named_parameters()]
+    assert len(names) == 4 * 4 * 2, "weight and bias of each linear map are to be learned"
     late = tower.in_batches(lambda tokens: tower.summed_up(upper(tokens)), start.tokens[:1])
     wanted = summaries[:, EARLY_AND_MIDDLE:]
     assert np.abs(late - wanted).max() < 0.02 * np.abs(wanted).max()
@@ -263,7 +300,12 @@ def test_tuning_leaves_the_shipped_tower_alone(model):
     optimizer = torch.optim.SGD(tuned.parameters(), 0.1)
     assert tuned(tokens).tolist() == [2.5] * 3
     tower.mos_loss(tuned(tokens) + tuned.head.weight.sum(), torch.tensor([1.0, 2.0, 4.0])).backward()
+    moved = tuned.upper.blocks[0].qkv.weight.clone()
     optimizer.step()
+    # The head says the mean MOS until its weights are set, and hands nothing down before.
+    tower.mos_loss(tuned(tokens), torch.tensor([1.0, 2.0, 4.0])).backward()
+    optimizer.step()
+    assert not torch.equal(moved, tuned.upper.blocks[0].qkv.weight)
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, before[name])
     assert tuned.head.weight.abs().max() > 0

@@ -19,11 +19,10 @@ class StandIn(torch.nn.Module):
     def __init__(self, calls: list, fails: bool = False) -> None:
         super().__init__()
         self.calls, self.fails = calls, fails
-        tower = SimpleNamespace(forward_features=lambda pixels: calls.append("tower"))
         self.net = SimpleNamespace(
-            encoder=SimpleNamespace(tower=tower),
-            branch=lambda pixels: calls.append("branch"),
-            backbone_passes=lambda pixels: calls.append("passes"),
+            encoder=lambda view: calls.append(("encoder", *view.shape[2:])),
+            branch=lambda view: calls.append(("branch", *view.shape[2:])),
+            backbone_passes=lambda *views: calls.append(("passes", *(view.shape[3] for view in views))),
             test_sample=20,
         )
 
@@ -66,7 +65,9 @@ def test_one_measurement_has_one_figure(run):
         (1, 32): 1 + 2 * 3,
     }
     assert calls["maniqa"] == [(1, 512)] * 8
-    assert calls["ma_agiqa"].count("tower") == calls["ma_agiqa"].count("branch") == 7
+    # Both networks see their views, whether these are made beforehand or in the time of the passes.
+    for seen in (("encoder", 224, 224), ("branch", 512, 512), ("passes", 224, 512)):
+        assert calls["ma_agiqa"].count(seen) == 7
     assert found["commit"]
     text = speed_tables.efficiency(found)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ma")]
