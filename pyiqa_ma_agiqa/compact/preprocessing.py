@@ -11,6 +11,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from .arithmetic.exact import doubled
+
 PATCH = 16
 """Side of a patch of the semantic encoder, in pixels."""
 ENCODER_SIDE = 224
@@ -47,7 +49,8 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Antialiased bicubic resize of (N, C, H, W) in [0, 1]; unchanged where the size fits."""
     if pixels.shape[-2:] == size:
         return pixels
-    return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+    # In float64, since the last digit of a float32, which processors differ in, may round to another level.
+    return F.interpolate(doubled(pixels), size, mode="bicubic", antialias=True).clamp(0, 1).float()
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .arithmetic import integers
+from .arithmetic.exact import doubled
 from .arithmetic.layers import QuantisedLinear
 from .preprocessing import PATCH
 
@@ -21,7 +22,6 @@ WIDTH = 768
 HEADS = 12
 GRID = 14
 """Patches on a side of the image that the position embeddings were learned with."""
-EPSILON = 1e-5
 LATE = len(DEPTHS) - EARLY_AND_MIDDLE
 CONTENT, COHERENCE, QUALITY = LATE * WIDTH, LATE * 2 * WIDTH, EARLY_AND_MIDDLE * 3 * WIDTH
 """How many numbers each expert reads of a summary."""
@@ -51,10 +51,10 @@ class Block(nn.Module):
 
     def forward(self, tokens: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
         """(N, tokens, 768) to the same."""
-        normalised = F.layer_norm(tokens, (WIDTH,), self.before_qkv, eps=EPSILON)
+        normalised = steps.normalise(tokens, self.before_qkv)
         attended = steps.attend(steps.linear(self.qkv, normalised).unflatten(2, (3, HEADS, -1)))
         tokens = tokens + steps.linear(self.proj, attended)
-        normalised = F.layer_norm(tokens, (WIDTH,), self.before_fc1, eps=EPSILON)
+        normalised = steps.normalise(tokens, self.before_fc1)
         hidden = steps.silu(steps.linear(self.fc1, normalised)) * self.before_fc2
         return tokens + steps.linear(self.fc2, hidden)
 
@@ -112,16 +112,15 @@ class SemanticEncoder(nn.Module):
         patches = steps.linear_of_levels(self.patches, cut.reshape(count, rows * columns, -1))
         patches = patches + self.positions_for(rows, columns)
         first = self.class_token.expand(count, 1, -1)
-        return F.layer_norm(
-            torch.cat([first, patches], 1), (WIDTH,), self.norm_weight, self.norm_bias, EPSILON
-        )
+        return steps.normalise(torch.cat([first, patches], 1), self.norm_weight, self.norm_bias)
 
     def positions_for(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings (rows * columns, 768) of a grid of patches."""
-        grid = self.positions[None]
+        grid = self.positions
         if (rows, columns) != (GRID, GRID):
-            grid = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
-        return grid[0].flatten(1).t()
+            wide = doubled(grid[None])
+            grid = F.interpolate(wide, (rows, columns), mode="bicubic", antialias=True)[0].float()
+        return grid.flatten(1).t()
 
 
 def split_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -102,6 +102,7 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
             "seed": recipe["experts"]["seed"],
             "trained_at_commit": result["trained_at_commit"],
             "blend": result["blend"]["weight"],
+            **{name: result[name] for name in ("quality_stage",) if name in result},
         },
         "metrics": metrics,
         "example_scores": score_examples(),

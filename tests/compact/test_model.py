@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import pickle
 
 import numpy as np
 import pyiqa
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from pyiqa_ma_agiqa.compact import arch
+from pyiqa_ma_agiqa.compact.arithmetic import floats
+from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
 from ..conftest import with_a_short_tower
 from ..images import batch, picture
@@ -29,26 +28,6 @@ def metric() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def short_metric(metric) -> torch.nn.Module:
     return with_a_short_tower(metric)
-
-
-sizes = st.integers(16, 700)
-
-
-@settings(max_examples=8)
-@given(height=sizes, width=sizes, channels=st.sampled_from([1, 3]), count=st.integers(1, 3))
-def test_any_size_scores_alike_alone_and_in_a_batch(short_metric, height, width, channels, count):
-    images = batch(count, height, width, channels)
-    together = short_metric(images)
-    assert together.shape == (count, 1)
-    assert together.isfinite().all()
-    alone = torch.cat([short_metric(image[None]) for image in images])
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
-
-
-def test_a_batch_scores_as_its_images_do(metric):
-    images = batch(3, 200, 300)
-    alone = torch.cat([metric(image[None]) for image in images])
-    torch.testing.assert_close(alone, metric(images), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])
@@ -68,7 +47,7 @@ def test_batches_larger_than_a_chunk_keep_their_order(short_metric, monkeypatch)
     assert at_once == [2, 2, 1]
     alone = torch.cat([short_metric(image[None]) for image in images])
     assert alone.unique().numel() == 5
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+    assert torch.equal(together, alone)
 
 
 def test_a_second_run_gives_exactly_the_same(metric):
@@ -94,7 +73,7 @@ def test_parts_sum_to_the_score(metric):
     images = batch(2, 260, 180)
     parts = metric.net(images, return_parts=True)
     assert parts["gate"].shape == parts["shares"].shape == (2, 3)
-    torch.testing.assert_close(parts["score"], metric(images), rtol=0, atol=1e-6)
+    assert torch.equal(parts["score"], metric(images))
     torch.testing.assert_close(parts["shares"].sum(1, keepdim=True), parts["score"], rtol=0, atol=1e-5)
     torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5)
 
@@ -110,7 +89,8 @@ def test_shares_follow_the_formula(metric):
     parts = metric.net(batch(1, 64, 64), return_parts=True)
     handle.remove()
     output = metric.net.experts.output
-    by_hand = [parts["gate"][0, i] * (output.weight[0] @ seen[0][0, i]) + output.bias / 3 for i in range(3)]
+    verdicts = seen[0][0].float() @ output.weight[0]
+    by_hand = [parts["gate"][0, i] * verdicts[i] + output.bias / 3 for i in range(3)]
     torch.testing.assert_close(torch.cat(by_hand), parts["shares"][0])
 
 
@@ -141,34 +121,33 @@ def test_as_loss_gives_finite_gradients(loss):
 
 
 def test_gradient_is_the_slope_of_the_loss(loss):
-    """Central differences; without either view of the image the gradient is off by a tenth and more."""
-    image = batch(1, 48, 64)
+    """Central differences of the networks without rounding, whose slopes they are.
+
+    Without either view of the image the gradient is off by a tenth and more.
+    """
+    net, image = loss.net, batch(1, 48, 64)
+
+    def smooth(images: torch.Tensor) -> torch.Tensor:
+        passes = net.backbone_passes(encoder_view(images), branch_view(images), floats)
+        return net._parts(*passes, floats)["score"]
+
     variable = image.clone().requires_grad_()
     loss(variable).backward()
     ramp = torch.linspace(-0.5, 0.5, 48)[:, None] + torch.linspace(-0.5, 0.5, 64)
     for direction in (ramp.expand_as(image), image - image.mean()):
         with torch.no_grad():
-            rise = loss(image + 0.005 * direction) - loss(image - 0.005 * direction)
+            rise = smooth(image + 0.005 * direction) - smooth(image - 0.005 * direction)
         assert (variable.grad * direction).sum().item() == pytest.approx(rise.item() / 0.01, rel=0.04)
 
 
-def test_copies_and_pickles_score_the_same(short_metric):
-    image = batch(1, 100, 120)
-    expected = short_metric(image)
-    for other in (copy.deepcopy(short_metric), pickle.loads(pickle.dumps(short_metric))):
-        torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_stays_near_float32(metric, dtype):
+def test_autocast_changes_nothing(metric, dtype):
     images = torch.rand(1, 3, 224, 300, generator=torch.Generator().manual_seed(0))
-    if dtype == torch.bfloat16:  # the other one takes seconds an image on a CPU
-        images = torch.cat([batch(1, 224, 300), images])
     expected = metric(images)
     with torch.autocast("cpu", dtype):
         got = metric(images)
     assert got.dtype == torch.float32
-    assert (got - expected).abs().max() <= 0.02
+    assert torch.equal(got, expected)
 
 
 def test_train_and_eval_do_not_change_the_batch_statistics(short_metric):
@@ -183,15 +162,15 @@ def test_weights_go_round_through_a_file(metric, tmp_path):
     from pyiqa_ma_agiqa.compact.storage import save_weights
 
     path = tmp_path / "weights.safetensors"
-    save_weights(metric.net, path, bits=None)
+    save_weights(metric.net, path)
     image = batch(1, 90, 90)
     expected = metric(image)
     again = pyiqa.create_metric("ma_agiqa", device="cpu", pretrained_model_path=str(path))
-    torch.testing.assert_close(again(image), expected, rtol=0, atol=1e-5)
+    assert torch.equal(again(image), expected)
     other = pyiqa.create_metric("ma_agiqa", device="cpu", pretrained=False)
     assert (other(image) - expected).abs() > 1e-3
     other.load_weights(str(path))
-    torch.testing.assert_close(other(image), expected, rtol=0, atol=1e-5)
+    assert torch.equal(other(image), expected)
 
 
 def test_random_weights_need_no_file(monkeypatch):
@@ -204,17 +183,14 @@ def test_random_weights_need_no_file(monkeypatch):
 
 @needs_gpu
 def test_gpu_agrees_with_cpu(metric):
+    """Layer normalisation and exponentials may have other last digits there."""
     image = batch(2, 300, 200)
     expected = metric(image)
     moved = copy.deepcopy(metric).to("cuda")
-    torch.testing.assert_close(moved(image).cpu(), expected, rtol=0, atol=1e-3)
-    torch.testing.assert_close(moved.to("cpu")(image), expected, rtol=0, atol=1e-4)
-
-
-def test_a_move_of_dtype_and_back_keeps_working(short_metric):
-    moved = copy.deepcopy(short_metric).to(torch.float64).to(torch.float32)
-    image = batch(1, 64, 64)
-    torch.testing.assert_close(moved(image), short_metric(image), rtol=0, atol=1e-6)
+    found = moved(image)
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0.05)
+    assert torch.equal(torch.cat([moved(one[None]) for one in image]), found)
+    assert torch.equal(moved.to("cpu")(image), expected)
 
 
 def test_scores_lie_on_the_mos_scale(metric):

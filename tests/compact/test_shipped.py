@@ -68,7 +68,7 @@ def test_the_wheel_stays_below_the_limit(wheel):
 def test_matrices_are_stored_as_integers():
     with safe_open(shipped.shipped_weights(), framework="pt") as file:
         kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-    assert kinds["encoder.tower.blocks.0.mlp.fc1.weight"] == "I8"
+    assert kinds["encoder.blocks.0.fc1.weight"] == "I8"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ RECIPE = {
     "data": {"split_column": "official"},
     "quality": {"epochs": 12},
     "experts": {"seed": 20},
-    "bits": 8,
 }
 
 
@@ -46,9 +45,10 @@ def run_of(tmp_path):
         figures = {part: {"srcc": len(name) / 10} for part in parts}
         result = {
             "recipe": RECIPE,
+            "quality_stage": "kept",
             "trained_at_commit": commit,
             "blend": {"weight": 0.35},
-            "float32": figures,
+            "agreement": figures,
         }
         (run / "metrics.json").write_text(json.dumps(result))
         return run

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from pyiqa_ma_agiqa import WeightsError
-from pyiqa_ma_agiqa.compact.quality import QualityBranch
-from pyiqa_ma_agiqa.compact.semantic import SemanticEncoder
 from pyiqa_ma_agiqa.training import starts
+from pyiqa_ma_agiqa.training.float_networks import FloatBranch, float_tower
 
 WIDTH, HIDDEN = 4, 6
 SHAPES = {name: (WIDTH, WIDTH) for name in starts.LINEARS} | {
@@ -78,7 +77,7 @@ def test_the_tower_is_dequantised_under_timms_names(tower_wheel):
     wheel, matrices, tensors = tower_wheel
     state = starts.tower_from_wheel(wheel)
     with torch.device("meta"):
-        wanted = SemanticEncoder().tower.state_dict()
+        wanted = float_tower().state_dict()
     assert set(state) == set(wanted)
     assert all(state[name].dim() == wanted[name].dim() for name in wanted)
 
@@ -107,7 +106,7 @@ def test_without_onnx_the_error_says_what_to_install(tower_wheel, monkeypatch):
 
 @pytest.fixture(scope="module")
 def branch():
-    return QualityBranch()
+    return FloatBranch()
 
 
 @pytest.fixture

@@ -16,6 +16,11 @@ SMALLEST = 1e-30
 """Step of rows that are zero, in the place of none."""
 
 
+def doubled(values: torch.Tensor) -> torch.Tensor:
+    """As float64, where the device has it."""
+    return values if values.device.type == "mps" else values.double()
+
+
 def rounded(
     values: torch.Tensor, largest: int, dim: int | tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:

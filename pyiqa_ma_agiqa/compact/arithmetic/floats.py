@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from .layers import MIDDLE, QuantisedConvolution, QuantisedLinear
+from .layers import EPSILON, MIDDLE, QuantisedConvolution, QuantisedLinear
 
 dense = F.linear
 
@@ -28,6 +28,10 @@ def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
     return linear(layer, levels - MIDDLE)
+
+
+def normalise(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    return F.layer_norm(tokens, tokens.shape[-1:], weight, bias, EPSILON)
 
 
 def silu(values: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,9 @@
 """The networks' steps in integers: how a score is computed.
 
 Sums run over whole numbers alone (see `exact.py`), and what stays float goes element by element or row
-by row. So nothing depends on the batch, the order of images or the number of threads.
+by row. So nothing depends on the batch, the order of images or the number of threads. Exponentials and
+normalisation are computed in float64 and rounded to float32: processors differ in the last digits of such
+functions, and one digit in float32 is enough to round a value to another integer behind it.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from . import machine
-from .exact import exact_linear, exact_mean, rounded
-from .layers import LARGEST, MIDDLE, QuantisedConvolution, QuantisedLinear
+from .exact import doubled, exact_linear, exact_mean, rounded
+from .layers import EPSILON, LARGEST, MIDDLE, QuantisedConvolution, QuantisedLinear
 
 QUERY_KEY, VALUE, PROBABILITY = 511, 255, 2**15
 """Largest integers in attention: 64 products of the first, and all probabilities of a row, which sum up to
@@ -42,12 +44,18 @@ def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tens
     return product.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
 
 
+def normalise(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Layer normalisation over the last dimension, times weight, plus bias."""
+    shift = None if bias is None else doubled(bias)
+    return F.layer_norm(doubled(tokens), tokens.shape[-1:], doubled(weight), shift, EPSILON).float()
+
+
 def silu(values: torch.Tensor) -> torch.Tensor:
     """x * sigmoid(x), in place."""
     if values.device.type != "cpu":
-        return F.silu(values, inplace=True)
+        return F.silu(doubled(values)).float()
     for piece in values.view(-1).split(PIECE):
-        F.silu(piece, inplace=True)
+        piece.copy_(F.silu(piece.double(), inplace=True))
     return values
 
 
@@ -61,7 +69,7 @@ def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     key, key_step = rounded(key, QUERY_KEY, (-2, -1))
     value, value_step = rounded(value, VALUE, (-2, -1))
     factor = query_step * key_step * query.shape[-1] ** -0.5
-    weights = (query @ key.transpose(-2, -1)).mul_(factor).softmax(-1)
+    weights = doubled((query @ key.transpose(-2, -1)).mul_(factor)).softmax(-1).float()
     mixed = (weights.mul_(PROBABILITY).round_() @ value).mul_(value_step / PROBABILITY)
     return mixed.transpose(1, 2).flatten(2)
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from . import machine
 
+EPSILON = 1e-5
+"""Of layer normalisation."""
 LARGEST = 127
 """The largest integer of a weight, in size."""
 EXACT = 2**24
@@ -134,6 +136,11 @@ class QuantisedConvolution(nn.Module):
         if self._packed[0] is None or self._packed[0][0] is not key[0] or self._packed[0][1] != key[1]:
             self._packed = key, machine.pack(self.weight, self.groups)
         return self._packed[1]
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        # Tensors of inference mode do not count their changes.
+        self._packed = (None, None)
+        super()._load_from_state_dict(*arguments)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_packed": (None, None)}

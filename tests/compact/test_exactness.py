@@ -1,0 +1,309 @@
+"""The score of an image is the same to the last bit, whatever is scored with it and however."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import pyiqa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyiqa_ma_agiqa.compact import arch
+from pyiqa_ma_agiqa.compact.arithmetic import floats, machine
+from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
+from pyiqa_ma_agiqa.compact.storage import save_weights
+
+from ..conftest import ROOT, with_a_short_tower
+from ..images import batch
+
+PARTS = {"score", "gate", "shares", "quality_map"}
+LAYOUTS = {
+    "rows": lambda images: images,
+    "channels last": lambda images: images.contiguous(memory_format=torch.channels_last),
+    "columns": lambda images: images.transpose(2, 3).contiguous().transpose(2, 3),
+    "every second": lambda images: images.repeat_interleave(2, 3)[..., ::2],
+}
+
+
+@pytest.fixture(scope="module")
+def metric() -> torch.nn.Module:
+    return pyiqa.create_metric("ma_agiqa", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def short_metric(metric) -> torch.nn.Module:
+    return with_a_short_tower(metric)
+
+
+def parts_of(metric, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    return metric.net(images, return_parts=True)
+
+
+def each_alone(metric, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    alone = [parts_of(metric, image[None]) for image in images]
+    return {name: torch.cat([parts[name] for parts in alone]) for name in PARTS}
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(found) == set(expected) == PARTS
+    for name in PARTS:
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], expected[name]), name
+
+
+@pytest.fixture
+def with_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+# Batches, threads, memory
+
+
+@st.composite
+def orders(draw) -> list[int]:
+    """Numbers of images in the order of a batch; some may be in it twice."""
+    return draw(st.lists(st.integers(0, 2), min_size=1, max_size=4))
+
+
+@settings(max_examples=10)
+@given(
+    sides=st.tuples(st.integers(16, 700), st.integers(16, 700)),
+    channels=st.sampled_from([1, 3]),
+    order=orders(),
+    chunk=st.sampled_from([1, 2, 3, 16]),
+    threads=st.sampled_from([1, 2, 3, 5, 7]),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    precision=st.sampled_from([None, torch.bfloat16, torch.float16]),
+)
+def test_alone_and_in_any_batch(short_metric, sides, channels, order, chunk, threads, layout, precision):
+    images = batch(max(order) + 1, *sides, channels)
+    alone = {number: parts_of(short_metric, images[number][None]) for number in set(order)}
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arch, "CHUNK", chunk)
+        torch.set_num_threads(threads)
+        try:
+            with torch.autocast("cpu", precision) if precision else nullcontext():
+                together = parts_of(short_metric, LAYOUTS[layout](images[order]))
+        finally:
+            torch.set_num_threads(before)
+    assert together["score"].isfinite().all()
+    assert together["score"].unique().numel() == len(set(order))
+    assert_same(together, {name: torch.cat([alone[number][name] for number in order]) for name in PARTS})
+
+
+def test_the_whole_tower_too(metric, with_threads):
+    images = batch(3, 200, 300)
+    alone = each_alone(metric, images)
+    for threads, order in ((1, [2, 1, 2, 0]), (7, [0, 1])):
+        with_threads(threads)
+        assert_same(parts_of(metric, images[order]), {name: alone[name][order] for name in PARTS})
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_lower_precision_of_products_of_floats(short_metric, precision, monkeypatch):
+    """`torch.set_float32_matmul_precision`, which is for the whole process."""
+    images = batch(2, 97, 251)
+    expected = parts_of(short_metric, images)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert_same(parts_of(short_metric, images), expected)
+        monkeypatch.setattr(machine, "has_fast_products", lambda device: False)
+        monkeypatch.setattr(machine, "has_fast_convolutions", lambda device: False)
+        assert_same(parts_of(short_metric, images), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+# Machines
+
+MISSING = [("has_fast_products",), ("has_fast_convolutions",), ("has_fast_products", "has_fast_convolutions")]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=" and ".join)
+def test_without_fast_integers_the_score_is_the_same(short_metric, monkeypatch, missing):
+    images = [batch(1, *sides) for sides in ((16, 17), (511, 509), (33, 700))] + [batch(3, 97, 251)]
+    expected = [parts_of(short_metric, pair) for pair in images]
+    for name in missing:
+        monkeypatch.setattr(machine, name, lambda device: False)
+    for pair, parts in zip(images, expected, strict=True):
+        assert_same(parts_of(short_metric, pair), parts)
+
+
+def test_without_fast_integers_the_whole_tower_says_the_same(metric, monkeypatch):
+    images = batch(1, 301, 233)
+    expected = parts_of(metric, images)
+    monkeypatch.setattr(machine, "has_fast_products", lambda device: False)
+    monkeypatch.setattr(machine, "has_fast_convolutions", lambda device: False)
+    assert_same(parts_of(metric, images), expected)
+
+
+OTHER_MACHINE = """
+import json
+import pyiqa, torch
+from pyiqa_ma_agiqa.compact.arithmetic import machine
+from tests.conftest import with_a_short_tower
+from tests.images import batch
+
+metric, cpu = with_a_short_tower(pyiqa.create_metric("ma_agiqa", device="cpu")), torch.device("cpu")
+images = batch(2, 301, 233)
+scores = metric(images).flatten().tolist()
+alone = [metric(image[None]).item() for image in images]
+fast = [machine.has_fast_products(cpu), machine.has_fast_convolutions(cpu)]
+print(json.dumps({"scores": scores, "alone": alone, "fast": fast}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "tolerance"),
+    [({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 1e-3), ({"ATEN_CPU_CAPABILITY": "default"}, 0.05)],
+    ids=["narrow products", "other floats"],
+)
+def test_an_older_processor(short_metric, variables, tolerance):
+    """Its products are exact or not chosen; exponentials and normalisation may have other last digits."""
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_MACHINE],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"fast products, fast convolutions: {found['fast']}")
+    assert found["scores"] == found["alone"]
+    here = short_metric(batch(2, 301, 233)).flatten().tolist()
+    assert found["scores"] == pytest.approx(here, abs=tolerance)
+
+
+# Gradients
+
+
+@pytest.fixture(scope="module")
+def loss() -> torch.nn.Module:
+    return with_a_short_tower(pyiqa.create_metric("ma_agiqa", as_loss=True, device="cpu"))
+
+
+def smooth(net, images: torch.Tensor) -> torch.Tensor:
+    """The score of the networks without rounding."""
+    passes = net.backbone_passes(encoder_view(images), branch_view(images), floats)
+    return net._parts(*passes, floats)["score"]
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_a_loss_is_the_score_and_slopes_as_its_networks_in_floats(loss, short_metric, precision):
+    images = batch(1, 48, 64)
+    variable, other = images.clone().requires_grad_(), images.clone().requires_grad_()
+    with torch.autocast("cpu", precision) if precision else nullcontext():
+        parts = parts_of(loss, variable)
+        value = loss(variable)
+    assert_same(parts, parts_of(short_metric, images))
+    assert value.item() == short_metric(images).mean().item()
+    value.backward()
+    smooth(loss.net, other).mean().backward()
+    torch.testing.assert_close(variable.grad, other.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_every_part_has_a_gradient(loss):
+    for name in sorted(PARTS):
+        image = batch(1, 48, 64).requires_grad_()
+        parts_of(loss, image)[name].square().sum().backward()
+        assert image.grad.isfinite().all() and image.grad.abs().sum() > 0, name
+
+
+def test_a_loss_only_computes_a_gradient_that_is_asked_for(loss, short_metric, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the steps of a gradient were run")
+
+    image = batch(1, 48, 64)
+    variable = image.clone().requires_grad_()
+    for name in ("image_levels", "pixels", "convolve", "linear", "dense"):
+        monkeypatch.setattr(floats, name, refuse)
+    expected = short_metric(image)
+    assert torch.equal(parts_of(loss, image)["score"], expected)
+    with torch.no_grad():
+        assert torch.equal(parts_of(loss, variable)["score"], expected)
+    assert torch.equal(short_metric(variable), expected), "pyiqa asks a metric for no gradient"
+    with pytest.raises(AssertionError, match="steps of a gradient"):
+        loss(variable)
+
+
+# Copies and other weights
+
+
+def test_copies_and_pickles(short_metric):
+    images = batch(2, 100, 120)
+    short_metric = copy.deepcopy(short_metric)
+    fresh = len(pickle.dumps(short_metric))
+    expected = parts_of(short_metric, images)
+    data = pickle.dumps(short_metric)
+    assert len(data) == fresh, "what the processor packed is not in it"
+    for other in (copy.deepcopy(short_metric), pickle.loads(data)):
+        assert_same(parts_of(other, images), expected)
+    assert_same(parts_of(short_metric, images), expected)
+
+
+def random_metric() -> torch.nn.Module:
+    torch.manual_seed(3)
+    return with_a_short_tower(pyiqa.create_metric("ma_agiqa", device="cpu", pretrained=False))
+
+
+@pytest.mark.parametrize("made_in", [nullcontext, torch.no_grad, torch.inference_mode])
+def test_other_weights_after_a_score(short_metric, tmp_path, made_in):
+    """Nothing of the weights before is left, wherever the metric was made and loaded."""
+    images = batch(1, 64, 80)
+    expected = parts_of(short_metric, images)
+    path = tmp_path / "weights.safetensors"
+    save_weights(short_metric.net, path)
+    with made_in():
+        metric = random_metric()
+        assert (parts_of(metric, images)["score"] - expected["score"]).abs() > 1e-3
+        metric.load_weights(str(path))
+        assert_same(parts_of(metric, images), expected)
+
+
+def test_a_state_goes_round(short_metric):
+    images = batch(1, 64, 80)
+    expected = parts_of(short_metric, images)
+    metric = random_metric()
+    before = parts_of(metric, images)
+    state, own = short_metric.state_dict(), copy.deepcopy(metric.state_dict())
+    metric.load_state_dict(state)
+    assert_same(parts_of(metric, images), expected)
+    metric.load_state_dict(own)
+    assert_same(parts_of(metric, images), before)
+    metric.load_state_dict(state, assign=True)
+    assert_same(parts_of(metric, images), expected)
+
+
+def test_one_changed_weight_of_a_convolution_is_seen(short_metric):
+    metric, images = copy.deepcopy(short_metric), batch(1, 64, 80)
+    before = parts_of(metric, images)
+    with torch.no_grad():
+        metric.net.branch.project.weight.neg_()
+    after = parts_of(metric, images)
+    assert not torch.equal(after["score"], before["score"])
+    assert_same(parts_of(copy.deepcopy(metric), images), after)
+
+
+def test_a_move_of_dtype_and_back(short_metric):
+    images = batch(1, 64, 80)
+    expected = parts_of(short_metric, images)
+    moved = copy.deepcopy(short_metric)
+    parts_of(moved, images)
+    moved.to(torch.float64).to(torch.float32)
+    assert_same(parts_of(moved, images), expected)
+    weights = [value for value in moved.state_dict().values() if value.dtype == torch.int8]
+    assert len(weights) == len([v for v in short_metric.state_dict().values() if v.dtype == torch.int8]) > 50
