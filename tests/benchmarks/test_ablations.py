@@ -178,7 +178,7 @@ def test_fewer_bits_change_the_weights_more(model):
     middle = torch.full((1, expand.weight.shape[1], 8, 8), 128.0)
     assert fewer.matrix().sub(expand.matrix()).abs().max() > 0.01
     apart = floats.convolve(fewer, middle) - floats.convolve(expand, middle)
-    assert apart.abs().mean() < 0.5 and apart.abs().max() < 3
+    assert apart.abs().mean() < 0.1
     pixels = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
     assert precision.restored(model, 8)(pixels).item() == pytest.approx(model(pixels).item(), abs=0.1)
 
