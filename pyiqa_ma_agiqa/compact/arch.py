@@ -24,6 +24,8 @@ logger = logging.getLogger("pyiqa")
 
 CHUNK = 16
 """Images that pass the backbones at once; bounds the memory of large batches."""
+CHUNK_ON_CPU = 4
+"""More do not fit the processor's caches."""
 
 
 class MAAGIQA(OwnReading, nn.Module):
@@ -113,8 +115,9 @@ class MAAGIQA(OwnReading, nn.Module):
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
         """
         pixels = check_tensor(x, check_range=self.check_input_range)
+        size = min(CHUNK, CHUNK_ON_CPU) if pixels.device.type == "cpu" else CHUNK
         chunks = [
-            self.parts_of_views(encoder_view(chunk), branch_view(chunk)) for chunk in pixels.split(CHUNK)
+            self.parts_of_views(encoder_view(chunk), branch_view(chunk)) for chunk in pixels.split(size)
         ]
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
