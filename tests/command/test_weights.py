@@ -44,7 +44,7 @@ def test_list_names_every_entry_and_its_place(capsys, cache):
     assert printed.count("not on this machine") == 2
     assert "weights/ma_agiqa.safetensors" in printed
     assert [line.split(maxsplit=1)[1] for line in printed.splitlines() if line.startswith("  size ")] == [
-        "91 MB",
+        "92 MB",
         "0.66 GB",
         "16.4 GB",
     ]

@@ -14,9 +14,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from pyiqa_ma_agiqa import WeightsError
-from pyiqa_ma_agiqa.compact.preprocessing import CLIP_MEAN, CLIP_STD
 from pyiqa_ma_agiqa.mplug_owl2.processing import FILE, ProcessorSettings, prepare_images
 from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS, load_tokenizer, tokenise
+from pyiqa_ma_agiqa.training.float_networks import CLIP_MEAN, CLIP_STD
 
 from ..images import batch, picture
 from ..tiny_lmm import processor_settings, train_tokenizer
