@@ -25,10 +25,7 @@ class Mixture(NamedTuple):
 
 
 def gated_mixture(
-    experts: torch.Tensor,
-    gating: nn.Linear,
-    output: nn.Linear,
-    linear: Callable[..., torch.Tensor] = F.linear,
+    experts: torch.Tensor, gating: nn.Linear, output: nn.Linear, linear: LinearMap = F.linear
 ) -> Mixture:
     r"""Linear gate and linear output over three expert vectors.
 

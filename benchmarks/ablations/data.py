@@ -25,8 +25,6 @@ from pyiqa_ma_agiqa.weights.manifest import entry
 
 CROP = 7 / 8
 """Side of the central crop that is the third view, as a part of the image's."""
-AT_ONCE = 32
-"""Images that pass experts and gate at once."""
 
 
 class Data:
@@ -86,14 +84,8 @@ class Data:
     @torch.inference_mode()
     def mixture(self, rows: np.ndarray) -> Mixture:
         """What the shipped experts and gate make of some images."""
-        # Some at a time: in integers, a linear map holds all its products before it adds them up.
-        parts = [
-            self.model.mix(
-                torch.from_numpy(self.plain[some]), torch.from_numpy(np.array(self.features[some]))
-            )
-            for some in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE))
-        ]
-        return Mixture(*(torch.cat(of_parts) for of_parts in zip(*parts, strict=True)))
+        features = torch.from_numpy(np.array(self.features[rows]))
+        return self.model.mix(torch.from_numpy(self.plain[rows]), features)
 
     def shipped(self) -> Row:
         """The shipped weights, with nothing fitted anew."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from ..compact.arch import CHUNK, MAAGIQA
+from ..compact.arch import MAAGIQA
 from ..compact.quality import QualityBranch
 from ..compact.semantic import split_summary
 from ..experts import EXPERTS
@@ -197,11 +197,7 @@ def predict_experts(model: MAAGIQA, summaries: np.ndarray, features: np.ndarray 
     """MOS (M,) from cached summaries and mean branch features (M, 1280); none before the branch joins."""
     if features is None:
         features = np.zeros((len(summaries), QualityBranch.width), np.float32)
-    # Some images at once, since each takes a product for each input of each expert.
-    parts = zip(
-        torch.from_numpy(summaries).split(CHUNK), torch.from_numpy(features).split(CHUNK), strict=True
-    )
-    return torch.cat([model.mix(*part).score for part in parts]).squeeze(1).numpy()
+    return model.mix(torch.from_numpy(summaries), torch.from_numpy(features)).score.squeeze(1).numpy()
 
 
 def choose_blend(experts: np.ndarray, branch: np.ndarray, mos: np.ndarray) -> Blend:

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ..compact import preprocessing, semantic
-from ..compact.arithmetic import exact, integers, machine
+from ..compact.arithmetic import exact, integers, layers, machine
 from ..compact.preprocessing import encoder_view
 from ..compact.semantic import DEPTHS, WIDTH, SemanticEncoder
 from ..published.semantic_cache import SemanticCache
@@ -33,7 +33,7 @@ class Summaries:
     """
 
     def __init__(self, encoder: SemanticEncoder, folder: Path) -> None:
-        modules = (preprocessing, semantic, integers, exact, machine)
+        modules = (preprocessing, semantic, integers, layers, exact, machine)
         sources = (Path(str(module.__file__)).read_bytes() for module in modules)
         identity = f"{state_digest(encoder)} {digest(sources)}"
         encoder.eval()

@@ -33,16 +33,6 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def metric() -> torch.nn.Module:
-    return pyiqa.create_metric("ma_agiqa", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def short_metric(metric) -> torch.nn.Module:
-    return with_a_short_tower(metric)
-
-
 def parts_of(metric, images: torch.Tensor) -> dict[str, torch.Tensor]:
     return metric.net(images, return_parts=True)
 

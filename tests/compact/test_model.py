@@ -14,20 +14,9 @@ from pyiqa_ma_agiqa.compact import arch
 from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
-from ..conftest import with_a_short_tower
 from ..images import batch, picture
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
-
-
-@pytest.fixture(scope="module")
-def metric() -> torch.nn.Module:
-    return pyiqa.create_metric("ma_agiqa", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def short_metric(metric) -> torch.nn.Module:
-    return with_a_short_tower(metric)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])

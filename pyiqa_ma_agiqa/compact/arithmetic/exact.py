@@ -12,6 +12,8 @@ import torch
 
 KEPT = {torch.float32: 2**24, torch.float64: 2**53}
 """Every whole number up to this one is a float of that type."""
+AT_ONCE = 16
+"""Rows whose products are held at once."""
 SMALLEST = 1e-30
 """Step of rows that are zero, in the place of none."""
 
@@ -72,8 +74,10 @@ def exact_linear(
     """
     has_doubles = values.device.type != "mps"
     place = values.device if has_doubles else torch.device("cpu")
-    products = values.to(place, torch.float64).unsqueeze(-2) * weight.to(place, torch.float64)
-    result = exact_sum(products, -1)
+    matrix = weight.to(place, torch.float64)
+    # Some rows at a time, since all products are held before they are added up.
+    pieces = values.to(place, torch.float64).unsqueeze(-2).split(AT_ONCE)
+    result = torch.cat([exact_sum(piece * matrix, -1) for piece in pieces])
     if bias is not None:
         result = result + bias.to(place, torch.float64)
     return result if has_doubles else result.float().to(values.device)

@@ -100,21 +100,19 @@ def convolve(layer: QuantisedConvolution, inputs: torch.Tensor, outside: int = 0
         inputs = F.pad(inputs, (left, right, top, bottom), value=outside)
         around = 0
     way = layer.stride, around, layer.groups
+    # The scales of values have too many digits for one exact step with the sums.
+    scale = layer.scale if layer.saturates else torch.ones_like(layer.scale)
+    offset = layer.bias if layer.saturates else torch.zeros_like(layer.bias)
     if inputs.dtype == torch.uint8:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if layer.saturates:
-            return machine.convolve_packed(
-                inputs, layer.packed(), layer.side, layer.scale, layer.bias, *way, torch.uint8
-            )
-        ones = torch.ones_like(layer.scale)
-        sums = machine.convolve_packed(inputs, layer.packed(), layer.side, ones, None, *way, torch.float32)
-        return sums.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
+        dtype = torch.uint8 if layer.saturates else torch.float32
+        result = machine.convolve_packed(inputs, layer.packed(), layer.side, scale, offset, *way, dtype)
+    else:
+        result = machine.convolve_floats(inputs, layer.weight, scale, offset, *way)
+        result = result.round_().clamp_(0, 255) if layer.saturates else result
     if layer.saturates:
-        result = machine.convolve_floats(inputs, layer.weight, layer.scale, layer.bias, *way)
-        return result.round_().clamp_(0, 255)
-    none = torch.zeros_like(layer.bias)
-    sums = machine.convolve_floats(inputs, layer.weight, torch.ones_like(none), none, *way)
-    return sums.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
+        return result
+    return result.mul_(layer.scale.view(-1, 1, 1)).add_(layer.bias.view(-1, 1, 1))
 
 
 def features(result: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
