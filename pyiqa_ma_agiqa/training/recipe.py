@@ -30,10 +30,15 @@ class StartConfig:
 
 @dataclasses.dataclass
 class Recipe:
-    """One training run of ma_agiqa, as a YAML file gives it."""
+    """One training run of ma_agiqa, as a YAML file gives it.
+
+    Attributes:
+        summaries: folder of what the tower says, which runs may share; a folder in ``out`` unless given.
+    """
 
     data: DataConfig
     out: str
+    summaries: str | None = None
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
     experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)
