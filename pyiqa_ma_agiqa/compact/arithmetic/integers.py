@@ -9,6 +9,7 @@ functions, and one digit in float32 is enough to round a value to another intege
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch.nn import functional as F
@@ -21,7 +22,7 @@ QUERY_KEY, VALUE, PROBABILITY = 511, 255, 2**15
 """Largest integers in attention: 64 products of the first, and all probabilities of a row, which sum up to
 1, with the second, stay below 2^24."""
 SCORES = 2**18
-"""Scores of attention at once: with what is made of them they fit the processor's caches."""
+"""Scores of attention at once, for each thread: with what is made of them they fit the processor's caches."""
 ROWS = 128
 """Rows that pass a chain of steps at once, for each thread, for the same reason."""
 PIECE = 2**15
@@ -41,7 +42,7 @@ def pixels(view: torch.Tensor) -> torch.Tensor:
 def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
     """What steps that go row by row make of values (..., K), on a CPU some rows at a time."""
     shape, rows = values[0].shape, [value.flatten(0, -2) for value in values]
-    size = ROWS * torch.get_num_threads() if values[0].device.type == "cpu" else len(rows[0])
+    size = ROWS * torch.get_num_threads() if machine.gains_by_pieces(values[0].device) else len(rows[0])
     pieces = zip(*(value.split(size) for value in rows), strict=True)
     return torch.cat([steps(*piece) for piece in pieces]).unflatten(0, shape[:-1])
 
@@ -55,8 +56,8 @@ def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
     """(..., in) levels to (..., out)."""
-    product = machine.integer_product(levels.flatten(0, -2) - MIDDLE, layer.weight)
-    return product.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
+    result = machine.integer_product(levels.flatten(0, -2) - MIDDLE, layer.weight)
+    return result.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
 
 
 def normalise(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -91,14 +92,14 @@ def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     factor = query_step * key_step * width**-0.5
     value_step = value_step / PROBABILITY
     result = query_key_value.new_empty(count, tokens, heads, width)
-    size = heads if query_key_value.device.type != "cpu" else max(1, SCORES // tokens**2)
-    for image in range(count):
-        for start in range(0, heads, size):
-            part = image, slice(start, start + size)
-            scores = (query[part] @ key[part].transpose(1, 2)).mul_(factor[part])
-            weights = doubled(scores).softmax(-1).float().mul_(PROBABILITY).round_()
-            mixed = (weights @ value[part]).mul_(value_step[part])
-            result[image, :, part[1]] = mixed.transpose(0, 1)
+    many = SCORES * torch.get_num_threads() if query_key_value.device.type == "cpu" else heads * tokens**2
+    size, rows = max(1, min(heads, many // tokens**2)), max(1, min(tokens, many // tokens))
+    for image, start, first in product(range(count), range(0, heads, size), range(0, tokens, rows)):
+        part = image, slice(start, start + size)
+        scores = (query[part][:, first : first + rows] @ key[part].transpose(1, 2)).mul_(factor[part])
+        weights = scores.copy_(doubled(scores).softmax(-1)).mul_(PROBABILITY).round_()
+        mixed = (weights @ value[part]).mul_(value_step[part])
+        result[image, first : first + rows, part[1]] = mixed.transpose(0, 1)
     return result.flatten(2)
 
 

@@ -30,6 +30,14 @@ def has_fast_convolutions(device: torch.device) -> bool:
     return device.type == "cpu" and _multiplies_bytes() and _is_exact_convolution()
 
 
+def gains_by_pieces(device: torch.device) -> bool:
+    """Whether rows that pass a chain of steps together should be few enough for the processor's caches.
+
+    Where floats multiply, each piece would make floats of the whole weight anew.
+    """
+    return device.type == "cpu" and has_fast_products(device)
+
+
 def _multiplies_bytes() -> bool:
     """Whether the processor has instructions for it (VNNI); without them oneDNN saturates, or is slow."""
     try:
@@ -77,10 +85,14 @@ def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if has_fast_products(whole.device):
         return torch._int_mm(whole.to(torch.int8), weight.t()).float()
     parts = zip(whole.split(EXACT_LENGTH, 1), weight.split(EXACT_LENGTH, 1), strict=True)
-    products = [part @ of_weight.to(part.dtype).t() for part, of_weight in parts]
-    if len(products) == 1:
-        return products[0]
-    return torch.stack(products).int().sum(0, dtype=torch.int32).to(whole.dtype)
+    products = (part @ of_weight.to(part.dtype).t() for part, of_weight in parts)
+    first = next(products)
+    if whole.shape[1] <= EXACT_LENGTH:
+        return first
+    total = first.int()
+    for other in products:
+        total += other.int()
+    return first.copy_(total)
 
 
 def pack(weight: torch.Tensor, groups: int) -> torch.Tensor:
