@@ -23,8 +23,8 @@ QUERY_KEY, VALUE, PROBABILITY = 511, 255, 2**15
 1, with the second, stay below 2^24."""
 SCORES = 2**18
 """Scores of attention at once, for each thread: with what is made of them they fit the processor's caches."""
-ROWS = 128
-"""Rows that pass a chain of steps at once, for each thread, for the same reason."""
+ROWS = 200
+"""Rows that pass a chain of steps at once, about so many for each thread, for the same reason."""
 PIECE = 2**15
 """PyTorch divides elements among threads in pieces of at least so many. Multiples of this many are divided
 into pieces of this many, which are a multiple of any vector unit's. Left-over elements of a piece would be
@@ -42,8 +42,10 @@ def pixels(view: torch.Tensor) -> torch.Tensor:
 def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
     """What steps that go row by row make of values (..., K), on a CPU some rows at a time."""
     shape, rows = values[0].shape, [value.flatten(0, -2) for value in values]
-    size = ROWS * torch.get_num_threads() if machine.gains_by_pieces(values[0].device) else len(rows[0])
-    pieces = zip(*(value.split(size) for value in rows), strict=True)
+    count = 1
+    if machine.gains_by_pieces(values[0].device):
+        count = max(1, round(len(rows[0]) / (ROWS * torch.get_num_threads())))
+    pieces = zip(*(value.tensor_split(count) for value in rows), strict=True)
     return torch.cat([steps(*piece) for piece in pieces]).unflatten(0, shape[:-1])
 
 
@@ -79,6 +81,7 @@ def silu(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+@machine.full_products()
 def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     """Softmax attention of (N, tokens, 3, heads, width) to (N, tokens, heads * width).
 

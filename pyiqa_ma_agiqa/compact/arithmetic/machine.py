@@ -7,13 +7,32 @@ number up to 2^24. Both ways give the same integers.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import torch
 from torch.nn import functional as F
 
 EXACT_LENGTH = 1024
 """Products of this many integers of 8 bits sum up to less than 2^24."""
+
+
+@contextlib.contextmanager
+def full_products() -> Iterator[None]:
+    """Products of floats keep all digits, whatever `torch.set_float32_matmul_precision` allows.
+
+    Where the processor has products of bfloat16 (AMX), "medium" would cut the integers to 8 bits.
+    """
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @functools.cache
@@ -72,6 +91,7 @@ def _is_exact_convolution() -> bool:
     return True
 
 
+@full_products()
 def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Product of integers of 8 bits.
 
@@ -140,6 +160,7 @@ def convolve_packed(
     )
 
 
+@full_products()
 def convolve_floats(
     levels: torch.Tensor,
     weight: torch.Tensor,
