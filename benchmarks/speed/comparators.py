@@ -19,11 +19,14 @@ from benchmarks.speed.random_files import random_files
 PEERS = (
     *("clipiqa+", "clipiqa", "topiq_nr", "topiq_iaa_res50", "musiq", "hyperiqa", "maniqa", "dbcnn", "tres"),
     *("liqe", "laion_aes", "nima", "paq2piq", "cnniqa", "metaiqa", "wadiqam_nr", "unique", "uranker"),
+    "arniqa",
 )
 """Metrics to compare with: one of each learned architecture of which `random_files` knows the files.
 
-Of other names of the same architecture only the values of the weights differ. Not known: arniqa, qualiclip,
-maclip, afine_nr, clipscore, fgresq, qalign, qrealign, compare2score."""
+Of other names of the same architecture only the values of the weights differ. Left out: maclip, which asks
+for CUDA by name; qualiclip, afine_nr and fgresq, which read checkpoints of their own that are not known;
+clipscore, which needs a caption; qalign, qrealign and compare2score, which are language models of billions
+of weights."""
 CROPS = ("num_crop", "test_sample", "num_patch")
 """Names under which pyiqa's architectures keep how many crops of an image they score."""
 

@@ -32,9 +32,16 @@ def _metaiqa() -> dict[str, torch.Tensor]:
     return MetaIQA(pretrained=False).state_dict()
 
 
+def _arniqa() -> dict[str, torch.Tensor]:
+    encoder = torch.nn.Sequential(*list(models.resnet50().children())[:-1])
+    return {f"model.{name}": value for name, value in encoder.state_dict().items()}
+
+
 OTHER_FILES: dict[str, Callable[[], Any]] = {
     "CLIP-IQA%2B_learned_prompts-603f3273.pth": lambda: torch.randn(16, 512),
     "Metaiqa_livec.pth": _metaiqa,
+    "ARNIQA.pth": _arniqa,
+    "regressor_koniq10k.pth": lambda: torch.jit.trace(torch.nn.Linear(4096, 1), torch.zeros(1, 4096)),
 }
 """Files that pyiqa reads by itself rather than through `load_pretrained_network`."""
 _TEXT = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
@@ -57,6 +64,14 @@ def _write(path: Path, content: Callable[[], Any], save: Callable[[Any, Path], N
     part = path.with_name(f"{path.name}.part")
     save(content(), part)
     part.rename(path)
+
+
+def _save(content: Any, path: Path) -> None:
+    """A scripted module as such, everything else as a pickle."""
+    if isinstance(content, torch.jit.ScriptModule):
+        torch.jit.save(content, str(path))
+    else:
+        torch.save(content, path)
 
 
 def _clip(name: str) -> torch.nn.Module:
@@ -138,10 +153,22 @@ def _pyiqa_files(folder: Path) -> Callable[..., str]:
     def load_file_from_url(url: str, *args: Any, **options: Any) -> str:
         name = Path(url).name
         if name in OTHER_FILES:
-            _write(folder / name, OTHER_FILES[name])
+            _write(folder / name, OTHER_FILES[name], _save)
         return fetch(url, *args, **options)
 
     return load_file_from_url
+
+
+def _torch_hub(folder: Path) -> Callable[..., Any]:
+    load = torch.hub.load_state_dict_from_url
+
+    def load_state_dict_from_url(url: str, *args: Any, **options: Any) -> Any:
+        name = Path(url).name
+        if name in OTHER_FILES:
+            _write(folder / "checkpoints" / name, OTHER_FILES[name])
+        return load(url, *args, **options)
+
+    return load_state_dict_from_url
 
 
 def _refused(url: str, *_: Any, **__: Any) -> None:
@@ -177,6 +204,7 @@ def random_files(folder: Path) -> Iterator[None]:
         patch(timm, "create_model", _timm(folder))
         patch(models.WeightsEnum, "get_state_dict", _torchvision(folder))
         patch(torch.hub, "download_url_to_file", _refused)
+        patch(torch.hub, "load_state_dict_from_url", _torch_hub(folder))
         patch(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         stack.enter_context(mock.patch.dict(os.environ, {"HOME": str(folder)}))
         before = torch.hub.get_dir()

@@ -55,10 +55,14 @@ class Block(nn.Module):
         """(N, tokens, 768) to the same."""
         normalised = steps.normalise(tokens, self.before_qkv)
         attended = steps.attend(steps.linear(self.qkv, normalised).unflatten(2, (3, HEADS, -1)))
-        tokens = tokens + steps.linear(self.proj, attended)
-        normalised = steps.normalise(tokens, self.before_fc1)
-        hidden = steps.silu(steps.linear(self.fc1, normalised)) * self.before_fc2
-        return tokens + steps.linear(self.fc2, hidden)
+
+        def after(tokens: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+            tokens = steps.linear(self.proj, attended).add_(tokens)
+            normalised = steps.normalise(tokens, self.before_fc1)
+            hidden = steps.silu(steps.linear(self.fc1, normalised)).mul_(self.before_fc2)
+            return steps.linear(self.fc2, hidden).add_(tokens)
+
+        return steps.in_pieces(after, tokens, attended)
 
 
 class SemanticEncoder(nn.Module):

@@ -64,6 +64,15 @@ def test_libraries_read_what_was_written_for_them(tmp_path):
     assert torch.equal(stem, load_file(files[".safetensors"])["conv1.0.weight"])
 
 
+def test_arniqa_reads_its_encoder_and_its_scripted_regressor(tmp_path):
+    metric = comparators.create_random("arniqa", "cpu", tmp_path)
+    encoder = torch.load(next(tmp_path.rglob("ARNIQA.pth")))
+    regressor = torch.jit.load(next(tmp_path.rglob("regressor_koniq10k.pth")))
+    assert torch.equal(metric.net.encoder[0].weight, encoder["model.0.weight"])
+    assert torch.equal(metric.net.regressor.weight, regressor.weight)
+    assert metric(torch.rand(1, 3, 64, 64)).isfinite().all()
+
+
 def test_what_no_file_is_known_for_is_an_error_and_all_is_as_before(tmp_path):
     before = torch.hub.get_dir(), timm.create_model, torch.hub.download_url_to_file
     with pytest.raises(OSError, match=r"no random weights are known for .*brisque"):

@@ -359,8 +359,34 @@ def test_silu_is_the_same_at_any_place(at_each_count_of_threads):
     assert torch.equal(integers.silu(values[4].clone()), first[4])
 
 
+@pytest.mark.parametrize("scores", [1, 60, 50**2, 5 * 50**2, 10**6])
+def test_attention_is_the_same_in_any_blocks(monkeypatch, scores):
+    query_key_value = torch.randn(2, 50, 3, 12, 64, generator=seeded(0))
+    expected = integers.attend(query_key_value)
+    monkeypatch.setattr(integers, "SCORES", scores)
+    assert torch.equal(integers.attend(query_key_value), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+def test_rows_in_pieces(path, monkeypatch, rows):
+    first, second, seen = uneven(2, 11, 4), uneven(2, 11, 4, seed=5), []
+
+    def steps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        seen.append(len(one))
+        return (one * other).sum(-1, keepdim=True)
+
+    monkeypatch.setattr(integers, "ROWS", rows)
+    found = integers.in_pieces(steps, first, second)
+    assert torch.equal(found, (first * second).sum(-1, keepdim=True))
+    assert sum(seen) == 22
+    if not machine.gains_by_pieces(first.device) or rows == 1000:
+        assert seen == [22]
+    elif torch.get_num_threads() == rows == 1:
+        assert seen == [1] * 22
+
+
 def test_sums_of_attention_stay_exact():
-    width, tokens = 64, 400
+    width, tokens = 64, 1000
     assert width * integers.QUERY_KEY**2 < 2**24
     # Probabilities sum up to 1; each may be rounded up by a half.
     assert (integers.PROBABILITY + tokens / 2) * integers.VALUE < 2**24

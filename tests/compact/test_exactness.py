@@ -116,6 +116,18 @@ def test_lower_precision_of_products_of_floats(short_metric, precision, monkeypa
         torch.set_float32_matmul_precision(before)
 
 
+def test_products_keep_all_digits_and_the_precision_is_as_before():
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            with machine.full_products():
+                assert torch.get_float32_matmul_precision() == "highest"
+            assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 # Machines
 
 MISSING = [("has_fast_products",), ("has_fast_convolutions",), ("has_fast_products", "has_fast_convolutions")]

@@ -23,6 +23,12 @@ def doubled(values: torch.Tensor) -> torch.Tensor:
     return values if values.device.type == "mps" else values.double()
 
 
+def largest_size(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
+    """The largest size of any number over dimensions, which are kept as 1."""
+    # Two passes that only read are quicker than one that writes all sizes and another that reads them.
+    return torch.maximum(values.amax(dim, keepdim=True), values.amin(dim, keepdim=True).neg_())
+
+
 def rounded(
     values: torch.Tensor, largest: int, dim: int | tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,7 +42,7 @@ def rounded(
     Returns:
         The whole numbers, as floats of the shape of the values, and the steps, with ``dim`` kept as 1.
     """
-    top = values.abs().amax(dim, keepdim=True).clamp_min(SMALLEST)
+    top = largest_size(values, dim).clamp_min_(SMALLEST)
     return (values * (largest / top)).round_(), top / largest
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F
 
@@ -24,6 +26,10 @@ def deviation(values: torch.Tensor, average: torch.Tensor, dim: int) -> torch.Te
 
 def pixels(view: torch.Tensor) -> torch.Tensor:
     return view * 255
+
+
+def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
+    return steps(*values)
 
 
 def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,9 @@ functions, and one digit in float32 is enough to round a value to another intege
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+
 import torch
 from torch.nn import functional as F
 
@@ -18,9 +21,14 @@ from .layers import EPSILON, LARGEST, MIDDLE, QuantisedConvolution, QuantisedLin
 QUERY_KEY, VALUE, PROBABILITY = 511, 255, 2**15
 """Largest integers in attention: 64 products of the first, and all probabilities of a row, which sum up to
 1, with the second, stay below 2^24."""
-PIECE = 2**14
-"""Elements of an exponential at once: fewer than PyTorch divides among threads, and a multiple of any
-vector unit's. Left-over elements are computed by another exponential, of other last digits."""
+SCORES = 2**18
+"""Scores of attention at once, for each thread: with what is made of them they fit the processor's caches."""
+ROWS = 200
+"""Rows that pass a chain of steps at once, about so many for each thread, for the same reason."""
+PIECE = 2**15
+"""PyTorch divides elements among threads in pieces of at least so many. Multiples of this many are divided
+into pieces of this many, which are a multiple of any vector unit's. Left-over elements of a piece would be
+computed by another exponential, of other last digits."""
 
 FINE = 2**20
 """Largest integer where float64 sums up products with integers of 8 bits: 2^25 of them stay below 2^53."""
@@ -35,10 +43,20 @@ def pixels(view: torch.Tensor) -> torch.Tensor:
     return (view * 255).round_()
 
 
+def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
+    """What steps that go row by row make of values (..., K), on a CPU some rows at a time."""
+    shape, rows = values[0].shape, [value.flatten(0, -2) for value in values]
+    count = 1
+    if machine.gains_by_pieces(values[0].device):
+        count = max(1, round(len(rows[0]) / (ROWS * torch.get_num_threads())))
+    pieces = zip(*(value.tensor_split(count) for value in rows), strict=True)
+    return torch.cat([steps(*piece) for piece in pieces]).unflatten(0, shape[:-1])
+
+
 def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
     """(..., in) to (..., out); each row of inputs is rounded to 8 bits on a step of its own."""
     whole, step = rounded(values.flatten(0, -2), LARGEST, -1)
-    result = machine.integer_product(whole, layer.weight).mul_(step).mul_(layer.scale).add_(layer.bias)
+    result = machine.integer_product(whole, layer.weight).mul_(layer.scale).mul_(step).add_(layer.bias)
     return result.unflatten(0, values.shape[:-1])
 
 
@@ -50,8 +68,8 @@ def project(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
     """(..., in) levels to (..., out)."""
-    product = machine.integer_product(levels.flatten(0, -2) - MIDDLE, layer.weight)
-    return product.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
+    result = machine.integer_product(levels.flatten(0, -2) - MIDDLE, layer.weight)
+    return result.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
 
 
 def normalise(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,24 +82,38 @@ def silu(values: torch.Tensor) -> torch.Tensor:
     """x * sigmoid(x), in place."""
     if values.device.type != "cpu":
         return F.silu(doubled(values)).float()
-    for piece in values.view(-1).split(PIECE):
+    flat, most = values.view(-1), PIECE * torch.get_num_threads()
+    while len(flat):
+        size = min(len(flat), most)
+        size -= size % PIECE if size > PIECE else 0
+        piece, flat = flat[:size], flat[size:]
         piece.copy_(F.silu(piece.double(), inplace=True))
     return values
 
 
+@machine.full_products()
 def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     """Softmax attention of (N, tokens, 3, heads, width) to (N, tokens, heads * width).
 
     Queries, keys and values of a head are rounded on one step, probabilities to 15 bits.
     """
+    count, tokens, _, heads, width = query_key_value.shape
     query, key, value = query_key_value.permute(2, 0, 3, 1, 4)
     query, query_step = rounded(query, QUERY_KEY, (-2, -1))
     key, key_step = rounded(key, QUERY_KEY, (-2, -1))
     value, value_step = rounded(value, VALUE, (-2, -1))
-    factor = query_step * key_step * query.shape[-1] ** -0.5
-    weights = doubled((query @ key.transpose(-2, -1)).mul_(factor)).softmax(-1).float()
-    mixed = (weights.mul_(PROBABILITY).round_() @ value).mul_(value_step / PROBABILITY)
-    return mixed.transpose(1, 2).flatten(2)
+    factor = query_step * key_step * width**-0.5
+    value_step = value_step / PROBABILITY
+    result = query_key_value.new_empty(count, tokens, heads, width)
+    many = SCORES * torch.get_num_threads() if query_key_value.device.type == "cpu" else heads * tokens**2
+    size, rows = max(1, min(heads, many // tokens**2)), max(1, min(tokens, many // tokens))
+    for image, start, first in product(range(count), range(0, heads, size), range(0, tokens, rows)):
+        part = image, slice(start, start + size)
+        scores = (query[part][:, first : first + rows] @ key[part].transpose(1, 2)).mul_(factor[part])
+        weights = scores.copy_(doubled(scores).softmax(-1)).mul_(PROBABILITY).round_()
+        mixed = (weights @ value[part]).mul_(value_step[part])
+        result[image, first : first + rows, part[1]] = mixed.transpose(0, 1)
+    return result.flatten(2)
 
 
 def levels(values: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,32 @@ number up to 2^24. Both ways give the same integers.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import torch
 from torch.nn import functional as F
 
 EXACT_LENGTH = 1024
 """Products of this many integers of 8 bits sum up to less than 2^24."""
+
+
+@contextlib.contextmanager
+def full_products() -> Iterator[None]:
+    """Products of floats keep all digits, whatever `torch.set_float32_matmul_precision` allows.
+
+    Where the processor has products of bfloat16 (AMX), "medium" would cut the integers to 8 bits.
+    """
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @functools.cache
@@ -28,6 +47,14 @@ def has_fast_products(device: torch.device) -> bool:
 def has_fast_convolutions(device: torch.device) -> bool:
     """Whether oneDNN's convolutions of unsigned by signed bytes are to be used: on CPUs alone."""
     return device.type == "cpu" and _multiplies_bytes() and _is_exact_convolution()
+
+
+def gains_by_pieces(device: torch.device) -> bool:
+    """Whether rows that pass a chain of steps together should be few enough for the processor's caches.
+
+    Where floats multiply, each piece would make floats of the whole weight anew.
+    """
+    return device.type == "cpu" and has_fast_products(device)
 
 
 def _multiplies_bytes() -> bool:
@@ -64,6 +91,7 @@ def _is_exact_convolution() -> bool:
     return True
 
 
+@full_products()
 def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Product of integers of 8 bits.
 
@@ -77,10 +105,14 @@ def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if has_fast_products(whole.device):
         return torch._int_mm(whole.to(torch.int8), weight.t()).float()
     parts = zip(whole.split(EXACT_LENGTH, 1), weight.split(EXACT_LENGTH, 1), strict=True)
-    products = [part @ of_weight.to(part.dtype).t() for part, of_weight in parts]
-    if len(products) == 1:
-        return products[0]
-    return torch.stack(products).int().sum(0, dtype=torch.int32).to(whole.dtype)
+    products = (part @ of_weight.to(part.dtype).t() for part, of_weight in parts)
+    first = next(products)
+    if whole.shape[1] <= EXACT_LENGTH:
+        return first
+    total = first.int()
+    for other in products:
+        total += other.int()
+    return first.copy_(total)
 
 
 def pack(weight: torch.Tensor, groups: int) -> torch.Tensor:
@@ -128,6 +160,7 @@ def convolve_packed(
     )
 
 
+@full_products()
 def convolve_floats(
     levels: torch.Tensor,
     weight: torch.Tensor,
