@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
         Path(recipe.out).mkdir(parents=True, exist_ok=True)
         log = logging.FileHandler(Path(recipe.out, "log.txt"), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--out {recipe.out}: cannot be written ({error.strerror}); check the path") from None
+        why = f"cannot be written ({error.strerror}); check the path"
+        raise InputError(f"--out {recipe.out}: {why}") from None
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", handlers=[logging.StreamHandler(), log]
     )

@@ -66,7 +66,7 @@ class MAAGIQA(OwnReading, nn.Module):
       without the others, so that they stand by themselves on images of any generator.
     - :math:`v_q`, quality: what early blocks and pixels add; linear in everything that both networks say.
       They recognise generators, too, so
-    - :math:`g`, the gate, closes this expert on images that are unlike the training images; see `Familiarity`.
+    - :math:`g`, the gate, closes this expert on images unlike the training images; see `Familiarity`.
 
     Args:
         pretrained: load the weights that the package carries; ``False`` for random weights.
@@ -173,9 +173,7 @@ class MAAGIQA(OwnReading, nn.Module):
         """
         return self.encoder(encoder, steps), self.branch(branch, steps)
 
-    def judge(
-        self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers
-    ) -> Judgement:
+    def judge(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Judgement:
         """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
         everything = torch.cat([features, summary.flatten(1)], dim=1)
         experts = (self.semantic_expert, self.coherence_expert, self.quality_expert)

@@ -50,7 +50,7 @@ def join_branch(model: MAAGIQA, branch: QualityRegressor, weight: float) -> None
     before, q the branch's own prediction. The model's own branch, in integers, is to be set by the caller.
     """
     for layer in (model.semantic_expert, model.coherence_expert, model.quality_expert):
-        layer.weight *= 1 - weight
-        layer.bias *= 1 - weight
+        layer.weight.mul_(1 - weight)
+        layer.bias.mul_(1 - weight)
     model.quality_expert.weight[:, : QualityBranch.width] += weight * branch.head.weight
-    model.quality_expert.bias += weight * (branch.head.bias - model.bias)
+    model.quality_expert.bias.add_(weight * (branch.head.bias - model.bias))

@@ -3,7 +3,8 @@
 .. math:: MOS = b + w \\cdot z + u_{generator} + noise, \\quad w \\sim N(0, 1), \\quad u \\sim N(0, c)
 
 What all images of one generator have in common is left to u, which is not used to predict: so w need not
-explain, and learn to recognise, which generator made an image.
+explain, and learn to recognise, which generator made an image. Copies that were made worse on purpose are
+observations, too: of a fall of w . z.
 """
 
 from __future__ import annotations
@@ -14,45 +15,82 @@ import numpy as np
 
 
 @dataclass
-class Rated:
-    """What a fit is told of M images.
+class Seen:
+    """M rated images as both networks see them, and copies of some that are worse.
 
     Attributes:
+        everything: (M, n) what the networks say.
         mos: (M,).
         generators: (M,) text; all the same where generators are not known.
         noise: (M,) variance of each MOS in units of the mean one.
+        falls: (R, n) what the networks say of a copy less what they say of a milder one.
+        fallen: (R,) row of the image that each is a copy of.
     """
 
+    everything: np.ndarray
     mos: np.ndarray
     generators: np.ndarray
     noise: np.ndarray
+    falls: np.ndarray
+    fallen: np.ndarray
 
     def __len__(self) -> int:
         return len(self.mos)
 
-    def __getitem__(self, rows: np.ndarray) -> Rated:
-        return Rated(self.mos[rows], self.generators[rows], self.noise[rows])
+    def only(self, kept: np.ndarray) -> Seen:
+        """The images where ``kept`` (M,) is true, with their copies."""
+        copies = kept[self.fallen]
+        place = np.cumsum(kept) - 1
+        return Seen(
+            self.everything[kept],
+            self.mos[kept],
+            self.generators[kept],
+            self.noise[kept],
+            self.falls[copies],
+            place[self.fallen[copies]],
+        )
+
+
+@dataclass
+class Penalties:
+    """What the closed form weighs.
+
+    Attributes:
+        noise: variance of the noise of a MOS, against that of w.
+        generator: c.
+        fall: by how much a copy is expected to be worse, in MOS.
+        fall_noise: variance of that, against that of w.
+    """
+
+    noise: float
+    generator: float
+    fall: float
+    fall_noise: float
 
 
 def ridge(
-    inputs: np.ndarray, rated: Rated, penalty: float, generator_variance: float
+    inputs: np.ndarray, falls: np.ndarray, seen: Seen, penalties: Penalties
 ) -> tuple[np.ndarray, float]:
     """Weights w (n,) and intercept b.
 
     Args:
         inputs: z (M, n), scaled to a mean square of 1 in all.
-        rated: M images.
-        penalty: variance of the noise against that of w.
-        generator_variance: c.
+        falls: (R, n), differences of z, of which w is expected to make -fall.
+        seen: MOS, generators and noise of the M images.
+        penalties: see there.
     """
-    kernel = (inputs @ inputs.T).astype(np.float64)
-    kernel += generator_variance * (rated.generators[:, None] == rated.generators[None, :])
-    kernel[np.diag_indices(len(rated))] += penalty * rated.noise
-    ones = np.ones(len(rated))
-    of_mos, of_ones = np.linalg.solve(kernel, np.stack([rated.mos.astype(np.float64), ones], 1)).T
-    intercept = of_mos.sum() / of_ones.sum()  # of generalised least squares
-    dual = of_mos - intercept * of_ones
-    return inputs.T @ dual.astype(np.float32), float(intercept)
+    rows = np.concatenate([inputs, falls])
+    kernel = (rows @ rows.T).astype(np.float64)
+    count = len(inputs)
+    kernel[:count, :count] += penalties.generator * (seen.generators[:, None] == seen.generators[None, :])
+    noise = np.concatenate([penalties.noise * seen.noise, np.full(len(falls), penalties.fall_noise)])
+    kernel[np.diag_indices(len(rows))] += noise
+    target = np.concatenate([seen.mos.astype(np.float64), np.full(len(falls), -penalties.fall)])
+    constant = np.concatenate([np.ones(count), np.zeros(len(falls))])
+    of_target, of_constant = np.linalg.solve(kernel, np.stack([target, constant], 1)).T
+    intercept = (constant @ of_target) / (constant @ of_constant)  # of generalised least squares
+    dual = of_target - intercept * of_constant
+    return rows.T @ dual.astype(np.float32), float(intercept)
 
 
 def principal_axes(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,11 +24,12 @@ from ..compact.preprocessing import branch_view, encoder_view
 from ..compact.quality import QualityBranch
 from ..compact.storage import save_weights
 from .agreement import agreement
-from .checkpoint import files_digest, write_json, write_whole
-from .commit import running_commit
 from .blending import Blend, choose_blend, gated_branch, join_branch
-from .closed_form import Rated
-from .data import Images, Ratings
+from .checkpoint import files_digest, write_json, write_whole
+from .closed_form import Seen
+from .commit import running_commit
+from .data import Images, ImageSource, Ratings
+from .degradations import GRADES, DegradedCopies
 from .experts_stage import fit_experts, predict_experts
 from .float_networks import FloatBranch, float_tower
 from .quality_stage import (
@@ -80,16 +81,39 @@ def calibration_images(ratings: Ratings, images: Images) -> Callable[[], Iterato
 
     So training on another split begins with the same tower.
     """
-    rows = np.flatnonzero(ratings.everywhere)
-    spread = rows[np.linspace(0, len(rows) - 1, min(CALIBRATION, len(rows))).round().astype(int)]
-    return lambda: (to_tensor([images[row]]) for row in spread)
+    rows = spread(np.flatnonzero(ratings.everywhere), CALIBRATION)
+    return lambda: (to_tensor([images[row]]) for row in rows)
 
 
-def rated(ratings: Ratings, rows: np.ndarray, rater_weight: float) -> Rated:
-    """What the closed form is told of some images."""
-    variance = ratings.deviation[rows].astype(np.float64) ** 2
-    noise = 1 - rater_weight + rater_weight * variance / max(variance.mean(), 1e-12)
-    return Rated(ratings.mos[rows], ratings.generators[rows], np.maximum(noise, 1e-3))
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """So many of the rows, evenly spread over them."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+
+
+def seen_by(
+    see: Callable[[ImageSource, np.ndarray], np.ndarray],
+    images: ImageSource,
+    ratings: Ratings,
+    recipe: Recipe,
+) -> Seen:
+    """What the closed form is told of the train part.
+
+    Args:
+        see: what both networks say (M, n) of images by their rows.
+    """
+    fitted = ratings.rows("train")
+    everything = see(images, fitted)
+    weight = recipe.experts.rater_weight
+    variance = ratings.deviation[fitted].astype(np.float64) ** 2
+    noise = np.maximum(1 - weight + weight * variance / max(variance.mean(), 1e-12), 1e-3)
+    rows = spread(np.flatnonzero(ratings.everywhere), recipe.degraded)
+    copies = DegradedCopies(images, rows)
+    of_copies = see(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), everything.shape[1])
+    place = np.searchsorted(fitted, rows)  # what is of the train part everywhere is so here
+    milder = np.concatenate([everything[place][:, None], of_copies[:, :-1]], 1)
+    falls = (of_copies - milder).reshape(-1, everything.shape[1])
+    fallen = place.repeat(len(GRADES))
+    return Seen(everything, ratings.mos[fitted], ratings.generators[fitted], noise, falls, fallen)
 
 
 def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
@@ -124,23 +148,23 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
 
     summaries = Summaries(model.encoder, Path(recipe.summaries or out / "summaries"))
 
-    def everything(rows: np.ndarray) -> np.ndarray:
-        features = branch_features(model.branch, images, rows)
-        return np.concatenate([features, summaries(images, rows).reshape(len(rows), -1)], 1)
+    def everything(source: ImageSource, rows: np.ndarray) -> np.ndarray:
+        features = branch_features(model.branch, source, rows)
+        return np.concatenate([features, summaries(source, rows).reshape(len(rows), -1)], 1)
 
-    seen = everything(fitted)
+    seen = seen_by(everything, images, ratings, recipe)
     logger.info("both networks have seen the train images")
     # Features that were tuned on these images say more of them than of others.
     experts = dataclasses.replace(recipe.experts, branch_weight=0.0) if tuned else recipe.experts
-    calibrated = fit_experts(model, seen, rated(ratings, fitted, experts.rater_weight), experts)
+    calibrated = fit_experts(model, seen, experts)
     logger.info("interval: half width %.3f, growth %.2f; held %s", *calibrated.width, calibrated.coverage)
     measured = {}
     for part in ("val", "test") if test else ("val",):
         rows = ratings.rows(part)
-        measured[part] = everything(rows), ratings.mos[rows]
+        measured[part] = everything(images, rows), ratings.mos[rows]
     blend = None
     if tuned:
-        centre_head(quality, seen[:, : QualityBranch.width], ratings.mos[fitted])
+        centre_head(quality, seen.everything[:, : QualityBranch.width], seen.mos)
         blend = _join(model, quality, *measured["val"])
     write_whole(out / "weights.safetensors", lambda aside: save_weights(model, aside))
 

@@ -7,18 +7,18 @@ expert. So with the gate open the score is the second one, and with the gate clo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.special import expit
 
-from ..compact.arch import EVERYTHING, MAAGIQA
+from ..compact.arch import MAAGIQA
 from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
 from ..compact.quality import QualityBranch
-from ..compact.semantic import CONTENT, DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
-from .closed_form import Rated, principal_axes, ridge
+from ..compact.semantic import DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
+from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
 COVERAGE = 0.9
@@ -40,6 +40,8 @@ class ExpertsStageConfig:
         branch_weight: that of the branch's features together, against the tower's together.
         generator_variance: c of `closed_form`; 0 for none.
         rater_weight: 0: all MOS count the same; 1: by the variance among raters.
+        fall: by how much each step of degradation is expected to lower the score, in MOS.
+        fall_noise: variance of that, against that of all weights together.
         folds: parts of the train images, each predicted by the others.
     """
 
@@ -49,6 +51,8 @@ class ExpertsStageConfig:
     branch_weight: float = 0.1
     generator_variance: float = 0.01
     rater_weight: float = 0.5
+    fall: float = 0.25
+    fall_noise: float = 1.0
     folds: int = 5
     seed: int = 20
 
@@ -56,6 +60,7 @@ class ExpertsStageConfig:
         many = float("inf")
         check_range(self, ridge=(1e-9, many), early_weight=(0, many), class_weight=(1e-9, many))
         check_range(self, branch_weight=(0, many), generator_variance=(0, many), rater_weight=(0, 1))
+        check_range(self, fall=(0, many), fall_noise=(1e-9, many))
         check_range(self, folds=(2, 16), seed=(0, 2**32 - 1))
 
 
@@ -105,17 +110,18 @@ class Fit:
         return alone, together, 1 - explained / whole
 
 
-def fit(everything: np.ndarray, rated: Rated, config: ExpertsStageConfig) -> Fit:
-    """Fit both regressions to M images, of which the networks say (M, 15104)."""
+def fit(seen: Seen, config: ExpertsStageConfig) -> Fit:
+    """Fit both regressions."""
     variance = prior(config)
-    centre = everything.mean(0)
-    scale = (np.sqrt(variance) / (everything.std(0) + 1e-6)).astype(np.float32)
-    inputs = (everything - centre) * scale
-    together, intercept = ridge(inputs, rated, config.ridge, config.generator_variance)
+    centre = seen.everything.mean(0)
+    scale = (np.sqrt(variance) / (seen.everything.std(0) + 1e-6)).astype(np.float32)
+    inputs, falls = (seen.everything - centre) * scale, seen.falls * scale
+    penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
+    together, intercept = ridge(inputs, falls, seen, penalties)
     axes, squares = principal_axes(inputs, AXES)
     # The late blocks alone have the whole of the prior's variance.
     share = np.float32(np.sqrt(variance[LATE].sum()))
-    late, of_late = ridge(inputs[:, LATE] / share, rated, config.ridge, config.generator_variance)
+    late, of_late = ridge(inputs[:, LATE] / share, falls[:, LATE] / share, seen, penalties)
     alone = np.zeros_like(together)
     alone[LATE] = late / share
     kept = squares / (squares + config.ridge)
@@ -141,13 +147,11 @@ class HeldOut:
         return (self.strangeness - known[50]) / max(known[75] - known[25], 1e-6)
 
 
-def held_out(
-    everything: np.ndarray, rated: Rated, parts: Iterator[np.ndarray], fitted: Callable[..., Fit]
-) -> HeldOut:
+def held_out(seen: Seen, parts: Iterable[np.ndarray], config: ExpertsStageConfig) -> HeldOut:
     """Each part (M,) of the images, by a fit to the others; NaN for images in no part."""
-    found = np.full((3, len(rated)), np.nan)
+    found = np.full((3, len(seen)), np.nan)
     for part in parts:
-        found[:, part] = fitted(everything[~part], rated[~part]).predict(everything[part])
+        found[:, part] = fit(seen.only(~part), config).predict(seen.everything[part])
     return HeldOut(*found)
 
 
@@ -166,40 +170,37 @@ class Calibration:
     coverage: dict[str, float]
 
 
-def calibrate(everything: np.ndarray, rated: Rated, config: ExpertsStageConfig) -> Calibration:
-    """Percentiles and interval from train images alone, (M, 15104) and their MOS.
+def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
+    """Percentiles and interval from train images alone.
 
     Split conformal prediction (Lei et al., *Distribution-free predictive inference for regression*, JASA
     2018) on known images; the growth is the smallest with which generators left out are covered, too.
     """
-
-    def fitted(inputs: np.ndarray, some: Rated) -> Fit:
-        return fit(inputs, some, config)
-
-    folds = np.random.default_rng(config.seed).integers(config.folds, size=len(rated))
-    of_known = held_out(everything, rated, (folds == fold for fold in np.unique(folds)), fitted)
+    folds = np.random.default_rng(config.seed).integers(config.folds, size=len(seen))
+    of_known = held_out(seen, (folds == fold for fold in np.unique(folds)), config)
     known = np.percentile(of_known.strangeness, np.linspace(0, 100, QUANTILES))
-    off = np.abs(of_known.scores(known) - rated.mos)
+    off, away = np.abs(of_known.scores(known) - seen.mos), of_known.away(known)
 
-    names, counts = np.unique(rated.generators, return_counts=True)
-    large = [name for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
+    names, counts = np.unique(seen.generators, return_counts=True)
+    large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
-        width = float(_conformal(off)), 0.0
-        return Calibration(known, width, {"known images": float((off <= width[0]).mean())})
-    strangers = held_out(everything, rated, (rated.generators == name for name in large), fitted)
-    off_strangers = np.abs(strangers.scores(known) - rated.mos)
+        base = _conformal(off)
+        return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
+    strangers = held_out(seen, (seen.generators == name for name in large), config)
+    off_strangers, away_strangers = np.abs(strangers.scores(known) - seen.mos), strangers.away(known)
     for growth in GROWTHS:
-        base = float(_conformal(off / np.exp(growth * of_known.away(known))))
-        held = off_strangers <= base * np.exp(growth * strangers.away(known))
-        by_generator = {str(name): float(held[rated.generators == name].mean()) for name in large}
+        base = _conformal(off / np.exp(growth * away))
+        held = off_strangers <= base * np.exp(growth * away_strangers)
+        by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
         if np.mean(list(by_generator.values())) >= COVERAGE:
             break
-    kept = float((off <= base * np.exp(growth * of_known.away(known))).mean())
+    kept = float((off <= base * np.exp(growth * away)).mean())
     return Calibration(known, (base, float(growth)), {"known images": kept} | by_generator)
 
 
-def _conformal(off: np.ndarray) -> np.ndarray:
-    return np.quantile(off, min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off)), method="higher")
+def _conformal(off: np.ndarray) -> float:
+    rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
+    return float(np.quantile(off, rank, method="higher"))
 
 
 @torch.no_grad()
@@ -215,7 +216,7 @@ def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
     ):
         expert.weight.copy_(torch.from_numpy(weights.reshape(1, -1)))
         expert.bias.fill_(-float(weights.reshape(-1).astype(np.float64) @ middle.reshape(-1)))
-    model.quality_expert.bias += fit.intercepts[1] - fit.intercepts[0]
+    model.quality_expert.bias.add_(fit.intercepts[1] - fit.intercepts[0])
     model.bias.fill_(fit.intercepts[0])
     familiarity = model.familiarity
     familiarity.centre.copy_(torch.from_numpy(fit.centre))
@@ -226,17 +227,14 @@ def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
     familiarity.width.copy_(torch.tensor(calibration.width))
 
 
-def fit_experts(
-    model: MAAGIQA, everything: np.ndarray, rated: Rated, config: ExpertsStageConfig
-) -> Calibration:
-    """Fit experts, gate and interval to M train images and write them into the model.
+def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calibration:
+    """Fit experts, gate and interval to the train images and write them into the model.
 
     Args:
-        everything: (M, 15104): mean branch features, then the tower's summary.
-        rated: M images.
+        seen: what the networks say is (M, 15104): mean branch features, then the tower's summary.
     """
-    calibration = calibrate(everything, rated, config)
-    write(model, fit(everything, rated, config), calibration)
+    calibration = calibrate(seen, config)
+    write(model, fit(seen, config), calibration)
     return calibration
 
 
@@ -246,6 +244,3 @@ def predict_experts(model: MAAGIQA, everything: np.ndarray) -> np.ndarray:
     features, summaries = np.split(everything, [QualityBranch.width], axis=1)
     judged = model.judge(torch.from_numpy(summaries.reshape(-1, *SUMMARY)), torch.from_numpy(features))
     return judged.score.squeeze(1).numpy()
-
-
-assert EVERYTHING == len(LATE) and CONTENT == LATE.sum() // 3

@@ -33,11 +33,13 @@ class Recipe:
     """One training run of ma_agiqa, as a YAML file gives it.
 
     Attributes:
+        degraded: how many train images have degraded copies, which must fall.
         summaries: folder of what the tower says, which runs may share; a folder in ``out`` unless given.
     """
 
     data: DataConfig
     out: str
+    degraded: int = 320
     summaries: str | None = None
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
