@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ..experts import mixture
 from ..input_checks import check_tensor
 from ..own_network import OwnReading
 from .arithmetic import floats, integers
+from .arithmetic.exact import SMALLEST, doubled
 from .familiarity import Familiarity
-from .preprocessing import branch_view, encoder_view
+from .preprocessing import PATCH, branch_view, encoder_view
 from .quality import QualityBranch
 from .semantic import COHERENCE, CONTENT, SUMMARY, SemanticEncoder, late_summary
 from .shipped import shipped_weights
@@ -132,8 +134,8 @@ class MAAGIQA(OwnReading, nn.Module):
         Returns:
             Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
             ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
-            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, h, w), whose
-            mean is the share of quality.
+            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, a, b), the share
+            of quality by patch of the tower, whose mean is that share.
 
         Raises:
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
@@ -141,27 +143,45 @@ class MAAGIQA(OwnReading, nn.Module):
         pixels = check_tensor(x, check_range=self.check_input_range)
         size = min(CHUNK, CHUNK_ON_CPU) if pixels.device.type == "cpu" else CHUNK
         chunks = [
-            self.parts_of_views(encoder_view(chunk), branch_view(chunk)) for chunk in pixels.split(size)
+            self.parts_of_views(encoder_view(chunk), branch_view(chunk), return_parts)
+            for chunk in pixels.split(size)
         ]
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
     @torch.compiler.disable  # fused steps would round otherwise
-    def parts_of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def parts_of_views(
+        self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool = True
+    ) -> dict[str, torch.Tensor]:
         """What `forward` returns with ``return_parts``, from both views of the images.
 
         Args:
             encoder: (N, 3, 16a, 16b) of `encoder_view`.
             branch: (N, 3, h, w) of `branch_view`.
+            quality_map: whether it is wanted, too; all else costs nothing beside the score.
         """
         # Half precision would change the integers, and is not faster.
         with torch.autocast(encoder.device.type, enabled=False):
             with torch.no_grad():
-                parts = self._parts(*self.backbone_passes(encoder, branch), integers)
+                parts = self._parts_of_views(encoder, branch, quality_map, integers)
             if not (torch.is_grad_enabled() and (encoder.requires_grad or branch.requires_grad)):
                 return parts
-            smooth = self._parts(*self.backbone_passes(encoder, branch, floats), floats)
+            smooth = self._parts_of_views(encoder, branch, quality_map, floats)
             return {name: parts[name] + (smooth[name] - smooth[name].detach()) for name in parts}
+
+    def _parts_of_views(
+        self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool, steps: ModuleType
+    ) -> dict[str, torch.Tensor]:
+        patches: list[torch.Tensor] | None = [] if quality_map else None
+        summary, features = self.encoder(encoder, steps, patches), self.branch(branch, steps)
+        judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
+        if patches is None:
+            return judgement._asdict()
+        grid = [side // PATCH for side in encoder.shape[2:]]
+        local = self._local(summary, [kept.unflatten(1, grid) for kept in patches], features, steps)
+        centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
+        gate, share = (part[:, 2, None, None] for part in (judgement.gate, judgement.shares))
+        return judgement._asdict() | {"quality_map": share + gate * centred}
 
     def backbone_passes(
         self, encoder: torch.Tensor, branch: torch.Tensor, steps: ModuleType = integers
@@ -195,18 +215,29 @@ class MAAGIQA(OwnReading, nn.Module):
         parts = score, gate, shares, self.familiarity.likeness(strangeness), interval
         return Judgement(*(part.float() for part in parts))
 
-    def _parts(
-        self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType
-    ) -> dict[str, torch.Tensor]:
-        judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
-        quality_map = self._quality_map(features, judgement.gate[:, 2], judgement.shares[:, 2], steps)
-        return judgement._asdict() | {"quality_map": quality_map}
-
-    def _quality_map(
-        self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor, steps: ModuleType
+    def _local(
+        self, summary: torch.Tensor, patches: list[torch.Tensor], features: torch.Tensor, steps: ModuleType
     ) -> torch.Tensor:
-        """The share of quality by patch: exact, since everything after the features is linear in them."""
-        verdict = self.quality_expert.weight[:, : QualityBranch.width]
-        local = steps.dense(features.permute(0, 2, 3, 1), verdict).squeeze(3)
-        centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
-        return share[:, None, None] + gate[:, None, None] * centred
+        """What the quality expert reads of each patch of the tower (N, a, b), but for a constant.
+
+        Exact: the expert is linear in the mean of the patches t, in their deviation, which is a mean, too,
+        that of (t - mean)² / deviation but for n / (n - 1), and in the mean of the branch's features. Class
+        tokens belong to no patch.
+
+        Args:
+            summary: (N, 6, 3, 768).
+            patches: for each depth (N, a, b, 768).
+            features: (N, 1280, h, w).
+        """
+        of_branch, of_tower = self.quality_expert.weight.split([QualityBranch.width, math.prod(SUMMARY)], 1)
+        rows, columns = patches[0].shape[1:3]
+        unbiased = rows * columns / (rows * columns - 1)
+        read = torch.zeros_like(patches[0], dtype=doubled(summary[:1]).dtype)
+        for depth, (tokens, weight) in enumerate(zip(patches, of_tower.view(SUMMARY), strict=True)):
+            _, mean, deviation = doubled(summary[:, depth, :, None, None]).unbind(1)
+            tokens, (_, on_mean, on_deviation) = doubled(tokens), doubled(weight)
+            squares = (tokens - mean).square() / deviation.clamp_min(SMALLEST)
+            read = read + tokens * on_mean + squares * (unbiased * on_deviation)
+        by_branch = steps.dense(features.permute(0, 2, 3, 1), of_branch).permute(0, 3, 1, 2)
+        resized = F.interpolate(by_branch, (rows, columns), mode="bilinear", antialias=True)
+        return steps.total(read, 3) + resized[:, 0]

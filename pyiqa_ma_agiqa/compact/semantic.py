@@ -83,12 +83,15 @@ class SemanticEncoder(nn.Module):
         self.register_buffer("norm_bias", torch.zeros(WIDTH))
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTHS[-1]))
 
-    def forward(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
+    def forward(
+        self, view: torch.Tensor, steps: ModuleType = integers, kept: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Sum up the tokens.
 
         Args:
             view: (N, 3, 16a, 16b), RGB in [0, 1].
             steps: module `integers`, or `floats` for a gradient.
+            kept: takes in the patch tokens (N, ab, 768) of each depth.
 
         Returns:
             (N, 6, 3, 768) float32: depth, (class token, patch mean, patch deviation), width.
@@ -103,6 +106,8 @@ class SemanticEncoder(nn.Module):
                 summaries.append(
                     torch.stack([tokens[:, 0], average, steps.deviation(patches, average, 1)], dim=1)
                 )
+                if kept is not None:
+                    kept.append(patches)
         return torch.stack(summaries, dim=1)
 
     def embed(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
