@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ..experts import mixture
 from ..input_checks import check_tensor
 from ..own_network import OwnReading
 from .arithmetic import floats, integers
-from .arithmetic.exact import SMALLEST, doubled
 from .familiarity import Familiarity
-from .preprocessing import PATCH, branch_view, encoder_view
+from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
 from .semantic import COHERENCE, CONTENT, SUMMARY, SemanticEncoder, late_summary
 from .shipped import shipped_weights
@@ -134,8 +132,8 @@ class MAAGIQA(OwnReading, nn.Module):
         Returns:
             Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
             ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
-            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, a, b), the share
-            of quality by patch of the tower, whose mean is that share.
+            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, h, w), the share
+            of quality by patch of the branch, whose mean is that share.
 
         Raises:
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
@@ -172,16 +170,12 @@ class MAAGIQA(OwnReading, nn.Module):
     def _parts_of_views(
         self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool, steps: ModuleType
     ) -> dict[str, torch.Tensor]:
-        patches: list[torch.Tensor] | None = [] if quality_map else None
-        summary, features = self.encoder(encoder, steps, patches), self.branch(branch, steps)
+        summary, features = self.backbone_passes(encoder, branch, steps)
         judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
-        if patches is None:
+        if not quality_map:
             return judgement._asdict()
-        grid = [side // PATCH for side in encoder.shape[2:]]
-        local = self._local(summary, [kept.unflatten(1, grid) for kept in patches], features, steps)
-        centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
-        gate, share = (part[:, 2, None, None] for part in (judgement.gate, judgement.shares))
-        return judgement._asdict() | {"quality_map": share + gate * centred}
+        shown = self._quality_map(features, judgement.gate[:, 2], judgement.shares[:, 2], steps)
+        return judgement._asdict() | {"quality_map": shown}
 
     def backbone_passes(
         self, encoder: torch.Tensor, branch: torch.Tensor, steps: ModuleType = integers
@@ -193,9 +187,7 @@ class MAAGIQA(OwnReading, nn.Module):
         """
         return self.encoder(encoder, steps), self.branch(branch, steps)
 
-    def judge(
-        self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers
-    ) -> Judgement:
+    def judge(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Judgement:
         """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
         everything = torch.cat([features, summary.flatten(1)], dim=1)
         experts = (self.semantic_expert, self.coherence_expert, self.quality_expert)
@@ -215,29 +207,14 @@ class MAAGIQA(OwnReading, nn.Module):
         parts = score, gate, shares, self.familiarity.likeness(strangeness), interval
         return Judgement(*(part.float() for part in parts))
 
-    def _local(
-        self, summary: torch.Tensor, patches: list[torch.Tensor], features: torch.Tensor, steps: ModuleType
+    def _quality_map(
+        self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor, steps: ModuleType
     ) -> torch.Tensor:
-        """What the quality expert reads of each patch of the tower (N, a, b), but for a constant.
+        """The share of quality by patch: exact, since everything after the features is linear in them.
 
-        Exact: the expert is linear in the mean of the patches t, in their deviation, which is a mean, too,
-        that of (t - mean)² / deviation but for n / (n - 1), and in the mean of the branch's features. Class
-        tokens belong to no patch.
-
-        Args:
-            summary: (N, 6, 3, 768).
-            patches: for each depth (N, a, b, 768).
-            features: (N, 1280, h, w).
+        What the expert reads of the tower is spread evenly over the patches.
         """
-        of_branch, of_tower = self.quality_expert.weight.split([QualityBranch.width, math.prod(SUMMARY)], 1)
-        rows, columns = patches[0].shape[1:3]
-        unbiased = rows * columns / (rows * columns - 1)
-        read = torch.zeros_like(patches[0], dtype=doubled(summary[:1]).dtype)
-        for depth, (tokens, weight) in enumerate(zip(patches, of_tower.view(SUMMARY), strict=True)):
-            _, mean, deviation = doubled(summary[:, depth, :, None, None]).unbind(1)
-            tokens, (_, on_mean, on_deviation) = doubled(tokens), doubled(weight)
-            squares = (tokens - mean).square() / deviation.clamp_min(SMALLEST)
-            read = read + tokens * on_mean + squares * (unbiased * on_deviation)
-        by_branch = steps.dense(features.permute(0, 2, 3, 1), of_branch).permute(0, 3, 1, 2)
-        resized = F.interpolate(by_branch, (rows, columns), mode="bilinear", antialias=True)
-        return steps.total(read, 3) + resized[:, 0]
+        verdict = self.quality_expert.weight[:, : QualityBranch.width]
+        local = steps.dense(features.permute(0, 2, 3, 1), verdict).squeeze(3)
+        centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
+        return share[:, None, None] + gate[:, None, None] * centred

@@ -204,7 +204,8 @@ class _Pool:
             from .scorer import blank_row
 
             ((number, _),) = block.items
-            return [(number, blank_row(self.job.shares) | {"error": f"the worker was lost with it ({why})"})]
+            blank = blank_row(self.job.shares, self.job.interval)
+            return [(number, blank | {"error": f"the worker was lost with it ({why})"})]
         return []
 
     def _kill(self, worker: Any) -> None:
