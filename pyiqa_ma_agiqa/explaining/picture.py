@@ -48,7 +48,7 @@ def save_picture(explanation: Explanation, name: str, path: Path) -> None:
 
 
 def _figure(explanation: Explanation, name: str) -> Figure:
-    figure = Figure(figsize=(9, 6.8), layout="constrained")
+    figure = Figure(figsize=(9, 7.2), layout="constrained")
     plain, laid, scale, bars = figure.subplots(2, 2, height_ratios=(2.1, 1)).flat
     _images(explanation, plain, laid)
     _scale(explanation, scale)
@@ -92,8 +92,9 @@ def _scale(explanation: Explanation, axes: Axes) -> None:
     axes.set_title(f"score {score}", fontweight="bold")
     within, known, place = expected(explanation), acquaintance(explanation), standing(explanation)
     lines = [
-        "MOS scale of AGIQA-3K" + (f"; shaded: {within}" if within else ""),
-        known.replace(": ", ":\n") if known else None,
+        "MOS scale of AGIQA-3K",
+        f"shaded: {within}" if within else None,
+        known.replace(" (", "\n(").replace(": ", ":\n") if known else None,
         place.replace(" for ", "\nfor ") if place else None,
     ]
     axes.set_xlabel("\n".join(filter(None, lines)), fontsize="small")
