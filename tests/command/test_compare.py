@@ -167,7 +167,7 @@ def test_the_json_of_a_comparison(files, tmp_path):
         *("win_rate", "resamples", "seed", "notes", "fail_under", "below"),
     ]
     assert list(content["a"]) == [
-        *("source", "images", "mean", "versions", "failures", "without_partner", "ambiguous")
+        *("source", "images", "mean", "unfamiliar", "versions", "failures", "without_partner", "ambiguous")
     ]
     assert list(content["difference"]) == ["value", "low", "high"]
     assert content["a"]["mean"]["value"] == pytest.approx(OLD.mean())
