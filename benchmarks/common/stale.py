@@ -30,7 +30,6 @@ REACHED = {
     "benchmarks.speed.efficiency": ("compact.arch",),
     "benchmarks.speed.against_commit": ("compact.arch",),
     "benchmarks.robustness.robustness": ("compact.arch",),
-    "benchmarks.ablations.ablations": ("compact.arch",),
     "benchmarks.command.score_command": ("compact.arch", "command.score", "scoring.run"),
     "benchmarks.published_system.published_full_size": (
         *("published.arch", "command.weights"),
