@@ -52,7 +52,7 @@ def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torc
 def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
     """(..., in) to (..., out); each row of inputs is rounded to 8 bits on a step of its own."""
     whole, step = rounded(values.flatten(0, -2), LARGEST, -1)
-    result = machine.integer_product(whole, layer.weight).mul_(layer.scale).mul_(step).add_(layer.bias)
+    result = machine.integer_product(whole, layer.weight).mul_(step).mul_(layer.scale).add_(layer.bias)
     return result.unflatten(0, values.shape[:-1])
 
 
