@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...names import FORMULA, defuse
@@ -53,12 +54,26 @@ def _write_jsonl(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> N
 
 
 def _write_parquet(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
+    write_parquet(path, rows, columns)
+
+
+def write_parquet(
+    where: Any, rows: Iterable[Row], columns: dict[str, type], about: dict[str, str] | None = None
+) -> None:
+    """Write rows as a parquet.
+
+    Args:
+        where: a path, or what pyarrow can write to.
+        rows: with all columns.
+        columns: name and type.
+        about: for its metadata.
+    """
     import pyarrow
     from pyarrow import parquet
 
     types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
-    with parquet.ParquetWriter(path, schema) as writer:
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()], about)
+    with parquet.ParquetWriter(where, schema) as writer:
         for group in _groups(rows):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
 
