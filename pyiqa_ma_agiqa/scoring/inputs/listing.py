@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...places import is_url, parent, without_secrets
-from ..rows.output import holds_only_parts
+from ..rows.output import holds_only_parts, shown
 from . import storage
 from .containers import Containers
 from .expanding import expanded
@@ -106,8 +106,8 @@ def _is_output(folder: str) -> bool:
 def _parts(folder: str, lists: Lists) -> Iterator[Item]:
     # The folder is the table, and lies in another.
     parent = os.path.normpath(os.path.join(folder, os.pardir))
-    for name in sorted(os.listdir(folder), key=_by_name):
-        yield from lists.items(os.path.join(folder, name), "" if parent == os.curdir else parent)
+    for file in shown(Path(folder)):
+        yield from lists.items(os.path.join(folder, file.name), "" if parent == os.curdir else parent)
 
 
 def _by_name(name: str) -> bytes:

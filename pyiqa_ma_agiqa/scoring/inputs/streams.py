@@ -51,6 +51,18 @@ def plain_bytes(file: BinaryIO, path: str) -> BinaryIO:
     return Forward(file, codec(path)) if codec(path) else file  # type: ignore[return-value]
 
 
+class _Lent:
+    """A file that pyarrow may read, and does not close when it is done with it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+    def close(self) -> None:
+        pass
+
+
 class Forward(io.RawIOBase):
     """What a compressed file holds, as a file that can be skipped forward, and a little back.
 
@@ -61,7 +73,7 @@ class Forward(io.RawIOBase):
         import pyarrow
 
         self.name = getattr(file, "name", "")
-        self.stream: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), codec)
+        self.stream: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(_Lent(file), mode="r"), codec)
         self.position = 0
         self.end = 0
         self.last = b""

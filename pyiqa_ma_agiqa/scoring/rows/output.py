@@ -22,6 +22,8 @@ ROW_GROUP = 10_000
 PART_ROWS = 1_000_000
 """Rows of a file in a folder of parquets."""
 PART = "part-{:05}.parquet"
+MADE = re.compile(r".*-[0-9a-f]{8}\.parquet", re.DOTALL)
+"""How the parquet of a shard is called."""
 _QUOTED = re.compile(rf'[,"\r\n]|[;\t]\s*[{re.escape(FORMULA)}]')
 
 
@@ -160,8 +162,13 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def holds_only_parts(folder: Path) -> bool:
-    """Whether a folder holds nothing but parquets of scores, as `write_output` writes them."""
-    return all(entry.match("part-*.parquet") for entry in folder.iterdir())
+    """Whether a folder holds nothing but parquets of scores: those of `write_output`, or those of shards."""
+    return all(entry.match("part-*.parquet") or MADE.fullmatch(entry.name) for entry in shown(folder))
+
+
+def shown(folder: Path) -> list[Path]:
+    """The files of a folder by name, without those that a killed run may have left half-written."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def identity(path: Path) -> list[tuple[str, int, int]]:

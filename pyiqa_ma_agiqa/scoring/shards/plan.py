@@ -16,9 +16,9 @@ from ..inputs.listing import items_at
 from ..inputs.streams import is_tar
 from ..inputs.tables import SUFFIXES
 from ..request import Request
-from ..rows.output import check_apart
+from ..rows.output import MADE, check_apart
 from .made import read_made
-from .shard import MADE, Shard, block, made_place, shard_at
+from .shard import Shard, block, made_place, shard_at
 
 BLOCK = 10_000
 """Images of a block of a list."""

@@ -1,4 +1,4 @@
-"""The rows of a shard, which is read once from front to back; never more of it in memory than is at work.
+"""The rows of a shard, which is read once from front to back, never as a whole; a parquet page by page.
 
 The rows are those that the images have one by one. Of a tar they are known at its end: the last member of
 a name counts then, and links lead to what is there. What links lead to and is not called an image is read
@@ -22,7 +22,7 @@ from ..inputs.tables import check_column, holds
 from ..inputs.tars import Tars
 from .shard import Shard
 
-ROWS = 64
+ROWS = 8
 """Images of a parquet that are read at once."""
 BUFFER = 2**20
 """Bytes of a column of a parquet that are read at once."""

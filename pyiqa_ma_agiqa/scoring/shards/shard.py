@@ -16,8 +16,6 @@ from ..inputs.streams import CODECS
 
 LONGEST_STEM = 100
 """Characters of a shard's own name in that of its parquet."""
-MADE = re.compile(r".*-[0-9a-f]{8}\.parquet")
-"""How the parquet of a shard is called."""
 
 
 class Shard(NamedTuple):
