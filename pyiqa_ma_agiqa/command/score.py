@@ -37,6 +37,7 @@ examples:
   pyiqa-ma-agiqa score images/ --out scores.csv
   pyiqa-ma-agiqa score 'shards/*.tar' --out scores.parquet --shares
   pyiqa-ma-agiqa score list.csv --column file --out scores.jsonl --metric piqe
+  pyiqa-ma-agiqa score 's3://bucket/x-{000..999}.tar' --out s3://bucket/scores
   RAY_ADDRESS=head:6379 pyiqa-ma-agiqa score list.parquet --out scores/ --engine ray
 """
 
@@ -55,12 +56,14 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         metavar="INPUT",
         help="image file, folder (with its subfolders), glob, .csv, .jsonl or .parquet with a column of "
-        "paths (.parquet: or of images), .tar (WebDataset), or an output of this command",
+        "paths (.parquet: or of images), .tar, .tar.gz or .tar.zst (WebDataset), or an output of this "
+        "command; also as a URL (extra `storage`), with braces as in x-{000..999}.tar",
     )
     parser.add_argument(
         "--out",
         type=_place,
-        help="file to write: .csv, .jsonl or .parquet; without any of these, a folder of parquets. Without "
+        help="file to write: .csv, .jsonl or .parquet; without any of these, a folder or URL of parquets, "
+        "one for each tar, parquet of images or block of a list where all inputs are such. Without "
         "--out the rows go to standard output as CSV, and nothing is kept to go on with",
     )
     parser.add_argument(

@@ -174,6 +174,7 @@ def caused(error):
         (answer(429), True),
         (caused(ServerDisconnectedError()), True),
         (caused(answer(403)), False),
+        (caused(answer(404)), False),
         (answer(403), False),
         (FileNotFoundError(), False),
         (PermissionError(), False),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 from ...errors import InputError
+from ...names import unescape
 from ...places import absolute, is_url
 from .items import MEMBER, Item
 from .stamps import changes, is_still, open_regular, stamp
@@ -106,6 +107,15 @@ class Containers:
                 columns = [field.name for field in opened.schema_arrow if holds(field.type) == "images"]
                 self.parquets[place] = _Parquet(before, opened.metadata.num_rows, columns)
         return self.parquets[place]
+
+
+def named_items(names: Iterable[str]) -> Iterator[Item]:
+    """Images by what the column `path` of an output calls them, or by their paths."""
+    containers = Containers({})
+    for given in names:
+        name = given if os.path.lexists(given) else unescape(given)
+        found = containers.find(name) if MEMBER in name and not os.path.lexists(name) else None
+        yield found or Item(name)
 
 
 def _is_there(path: str) -> bool:

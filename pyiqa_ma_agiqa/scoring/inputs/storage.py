@@ -31,6 +31,7 @@ TAGS = ("ETag", "etag", "blob_id", "md5Hash", "LastModified", "last_modified", "
 """What stores call that by which another content under the same name is known, the best first."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 FINAL_NUMBERS = {errno.EINVAL, errno.ENOSPC, errno.EROFS, errno.ENAMETOOLONG}
+NOT_FOUND = 404
 WORTHWHILE = {408, 425, 429}
 """Answers of a server below 500 that may be others later."""
 DRIVERS = (
@@ -279,7 +280,8 @@ def _behind(error: BaseException) -> BaseException:
     """What fsspec calls a file that is not there when a server of the web did not answer."""
     cause = error.__cause__
     web = type(cause).__module__.partition(".")[0] == "aiohttp" or isinstance(cause, TimeoutError)
-    return cause if cause and isinstance(error, FileNotFoundError) and web else error
+    missing = getattr(cause, "status", None) == NOT_FOUND
+    return cause if cause and web and not missing and isinstance(error, FileNotFoundError) else error
 
 
 def _without_secrets(error: BaseException) -> Exception:
