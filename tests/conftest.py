@@ -27,6 +27,7 @@ import pyiqa_ma_agiqa
 
 from .published_nets import published_checkpoint as published_checkpoint
 from .published_nets import published_net as published_net
+from .s3_server import s3 as s3
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

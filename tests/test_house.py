@@ -13,7 +13,7 @@ from .conftest import HEAVIEST, ROOT
 PACKAGE = ROOT / "pyiqa_ma_agiqa"
 FLOORS = (
     (
-        *("errors", "version", "names", "reason", "experts"),
+        *("errors", "version", "names", "places", "reason", "experts"),
         *("input_checks", "strict_loading", "own_network"),
     ),
     ("weights",),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Compare two sets of images by their scores: A, say a generator as it was, and B, the candidate. Each is
-a folder of images, or a file of scores that `pyiqa-ma-agiqa score` wrote. A folder is scored with the
+a folder of images, or scores that `pyiqa-ma-agiqa score` wrote. A folder is scored with the
 metric of the other side's file, or with ma_agiqa. Scores of two metrics, or of other weights, are refused.
 
 Prints means, difference (B minus A) and win rate of B, each with a 95 % bootstrap interval. Where names
@@ -43,7 +43,11 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("a", metavar="A", help="folder of images, or .csv, .jsonl or .parquet with scores")
+    parser.add_argument(
+        "a",
+        metavar="A",
+        help="folder of images, or .csv, .jsonl or .parquet with scores, or a folder or URL of parquets",
+    )
     parser.add_argument("b", metavar="B", help="the same; the candidate")
     parser.add_argument(
         "--fail-under", type=_finite, metavar="MEAN", help="exit with 1 if the mean of all of B is below this"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..names import escape, printable
+from ..places import without_secrets
 from ..registration.configs import CONFIGS
 from .arguments import add_device, add_limits
 
@@ -47,7 +48,12 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="+", metavar="IMG", help="image files")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMG",
+        help="image files, or what the column path of `score` calls them: TAR!/MEMBER, PARQUET!/ROW, URLs",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--metric", choices=CONFIGS, default="ma_agiqa", help="a metric with experts (%(default)s)"
@@ -62,18 +68,18 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         PluginError: the metric cannot be made, or the folder cannot be written.
     """
+    from ..scoring.inputs.containers import named_items
     from ..scoring.inputs.decoding import decode_ahead
-    from ..scoring.inputs.items import Item
     from ..scoring.inputs.limits import Limits
     from ..scoring.scorer import Job, Scorer, own_device
 
     limits = Limits(options.max_pixels, options.max_bytes)
     scorer = Scorer(Job(options.metric, own_device(options.device), 1, True, limits, 1))
-    sources, failures = options.images, 0
+    sources, failures = list(map(without_secrets, options.images)), 0
     stems = output_stems(sources, options.out)
     with _writing(options.out):
         options.out.mkdir(parents=True, exist_ok=True)
-    with closing(decode_ahead(enumerate(map(Item, sources)), limits, 1)) as images:
+    with closing(decode_ahead(enumerate(named_items(options.images)), limits, 1)) as images:
         for number, decoded in images:
             result = decoded.error if decoded.pixels is None else _explained(decoded.pixels, scorer)
             if isinstance(result, str):

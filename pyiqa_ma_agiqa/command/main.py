@@ -11,6 +11,7 @@ from types import ModuleType
 
 from ..errors import PluginError
 from ..names import printable
+from ..places import without_secrets
 from ..reason import reason
 from ..version import __version__
 from .streams import safe_streams
@@ -65,7 +66,7 @@ def _status(words: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         if os.environ.get(DEBUG):
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), file=sys.stderr, end="")
         if isinstance(error, PluginError):
             return _not_done(str(error))
         what = f"unforeseen {type(error).__name__} ({reason(error)})"
@@ -73,7 +74,7 @@ def _status(words: list[str]) -> int:
 
 
 def _not_done(message: str) -> int:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(f"error: {printable(without_secrets(message))}", file=sys.stderr)
     return NOT_DONE
 
 

@@ -37,6 +37,7 @@ examples:
   pyiqa-ma-agiqa score images/ --out scores.csv
   pyiqa-ma-agiqa score 'shards/*.tar' --out scores.parquet --shares
   pyiqa-ma-agiqa score list.csv --column file --out scores.jsonl --metric piqe
+  pyiqa-ma-agiqa score 's3://bucket/x-{000..999}.tar' --out s3://bucket/scores
   RAY_ADDRESS=head:6379 pyiqa-ma-agiqa score list.parquet --out scores/ --engine ray
 """
 
@@ -55,12 +56,14 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         metavar="INPUT",
         help="image file, folder (with its subfolders), glob, .csv, .jsonl or .parquet with a column of "
-        "paths (.parquet: or of images), .tar (WebDataset), or an output of this command",
+        "paths (.parquet: or of images), .tar, .tar.gz or .tar.zst (WebDataset), or an output of this "
+        "command; also as a URL (extra `storage`), with braces as in x-{000..999}.tar",
     )
     parser.add_argument(
         "--out",
-        type=Path,
-        help="file to write: .csv, .jsonl or .parquet; without any of these, a folder of parquets. Without "
+        type=_place,
+        help="file to write: .csv, .jsonl or .parquet; without any of these, a folder or URL of parquets, "
+        "one for each tar, parquet of images or block of a list where all inputs are such. Without "
         "--out the rows go to standard output as CSV, and nothing is kept to go on with",
     )
     parser.add_argument(
@@ -110,6 +113,12 @@ def add_parser(commands: Any) -> None:
     )
 
 
+def _place(text: str) -> Path | str:
+    from ..places import is_url
+
+    return text if is_url(text) else Path(text)
+
+
 def _automatic(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
@@ -130,12 +139,20 @@ def run(options: argparse.Namespace) -> int:
     return _print_rows(request) if request.out is None else _write(request, request.out)
 
 
-def _write(request: Request, out: Path) -> int:
+def _write(request: Request, out: Path | str) -> int:
     from ..names import printable
-    from ..scoring.run import score_to_output
-    from .summary import pace, summary
+    from ..scoring.run import make_job, score_to_output
+    from ..scoring.shards.plan import is_by_shards
+    from ..scoring.shards.run import score_shards
+    from .summary import pace, shards_summary, summary
 
-    outcome = score_to_output(request, out)
+    if is_by_shards(request):
+        tally = score_shards(request, make_job(request))
+        print(f"{pace(tally.scored, tally.seconds)}, {request.metric}")
+        print(shards_summary(tally))
+        print(f"written to {printable(str(out))}")
+        return 1 if tally.failed or tally.problems else 0
+    outcome = score_to_output(request, Path(out))
     print(f"{pace(outcome.scored, outcome.seconds)}, {request.metric}")
     print(summary(outcome))
     print(f"written to {printable(str(out))}")

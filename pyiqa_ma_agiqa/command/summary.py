@@ -7,6 +7,7 @@ import numpy as np
 from ..names import printable, unescape
 from ..scoring.columns import Row
 from ..scoring.run import Outcome
+from ..scoring.shards.run import Tally
 
 
 def duration(seconds: float) -> str:
@@ -44,6 +45,23 @@ def summary(outcome: Outcome) -> str:
     more = outcome.failures - len(outcome.failed)
     if more:
         lines.append(f"  and {more} more: rows whose column error is not empty")
+    return "\n".join(lines)
+
+
+def shards_summary(tally: Tally) -> str:
+    """How many shards and images, their mean, and what failed."""
+    lines = [f"shards   {tally.made} scored, {tally.there} there already, {tally.problems} not read"]
+    lines += [f"  {printable(name)}: {printable(problem)}" for name, problem in tally.named]
+    if tally.problems > len(tally.named):
+        lines.append(f"  and {tally.problems - len(tally.named)} more, told of above")
+    lines.append(f"images   {tally.images}")
+    if tally.images > tally.failed:
+        lines.append(f"mean     {tally.mean:.4f}")
+    if tally.failed:
+        lines.append(f"failed   {tally.failed}")
+        lines += [f"  {printable(unescape(path))}: {printable(error)}" for path, error in tally.errors]
+        if tally.failed > len(tally.errors):
+            lines.append("  all of them: rows whose column error is not empty")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from ..names import unescape
 from ..scoring.inputs.items import MEMBER
 from ..scoring.inputs.listing import IMAGE_SUFFIXES
 
-_IN_TAR = re.compile(rf".*?\.tar{MEMBER}", re.IGNORECASE | re.DOTALL)
+_IN_TAR = re.compile(rf".*?\.(?:tar|tgz|tzst|tar\.gz|tar\.zst){MEMBER}", re.IGNORECASE | re.DOTALL)
 
 
 class Matching(NamedTuple):

@@ -14,8 +14,11 @@ import pandas as pd
 
 from ..errors import InputError
 from ..names import escape, printable, unescape
+from ..places import is_url, without_secrets
+from ..scoring.inputs import storage
+from ..scoring.inputs.stamps import open_regular
 from ..scoring.origins import Origin, origin_here
-from ..scoring.rows.output import holds_only_parts
+from ..scoring.rows.output import holds_only_parts, shown
 
 if TYPE_CHECKING:
     from ..scoring.scorer import Job, Scorer
@@ -50,7 +53,7 @@ def holds_images(source: str) -> bool:
         InputError: a folder that cannot be read.
     """
     path = Path(source)
-    if path.suffix.lower() in SUFFIXES or not path.is_dir():
+    if is_url(source) or path.suffix.lower() in SUFFIXES or not path.is_dir():
         return False
     try:
         return not any(path.iterdir()) or not holds_only_parts(path)
@@ -66,7 +69,7 @@ def read_scores(source: str) -> ScoreSet:
         InputError: neither, unreadable, without the columns, cut off, or without a single score.
     """
     path = Path(source)
-    if path.suffix.lower() not in SUFFIXES and not path.is_dir():
+    if path.suffix.lower() not in SUFFIXES and not path.is_dir() and not is_url(source):
         raise InputError(
             f"{source}: neither a folder nor a file of scores; give a folder of images, or a file that "
             f"`pyiqa-ma-agiqa score` wrote ({', '.join(SUFFIXES)})"
@@ -143,6 +146,8 @@ def _sorted_out(source: str, cells: Cells, origins: list[Origin]) -> ScoreSet:
 def _read(source: str) -> Mapping[str, Any]:
     path = Path(source)
     try:
+        if is_url(source):
+            return pd.concat([_read_parquet(part) for part in _in_store(source)])
         if path.suffix.lower() == ".csv":
             # Text throughout: an image may be called "NA" or "007". As objects, which hold any byte.
             return pd.read_csv(
@@ -154,12 +159,28 @@ def _read(source: str) -> Mapping[str, Any]:
             )
         if path.suffix.lower() == ".jsonl":
             return _read_jsonl(path)
-        parts = sorted(path.iterdir()) if path.is_dir() else [path]
-        return pd.concat([_read_parquet(part) for part in parts])
+        parts = shown(path) if path.is_dir() else [path]
+        return pd.concat([_read_parquet(str(part)) for part in parts])
     except FileNotFoundError:
         raise InputError(f"{source}: no such file; check the path") from None
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{source}: not a readable file of scores ({error}); write it again") from None
+        why = f"not a readable file of scores ({error}); write it again"
+        raise InputError(without_secrets(f"{source}: {why}")) from None
+
+
+def _in_store(url: str) -> list[str]:
+    """The parquets below a URL, or the one that it is of.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = storage.below(url) if not url.endswith(".parquet") else [url]
+    parts = [name for name in found if name.endswith(".parquet")]
+    if not parts:
+        raise InputError(f"{without_secrets(url)}: no parquets below it; give the --out of `score`")
+    return parts
 
 
 def _read_jsonl(path: Path) -> dict[str, list[Any]]:
@@ -175,10 +196,10 @@ def _read_jsonl(path: Path) -> dict[str, list[Any]]:
     return {name: values for name, values in cells.items() if name in named}
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(place: str) -> pd.DataFrame:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    with open_regular(place) as opened, parquet.ParquetFile(opened) as file:
         table = file.read([name for name in COLUMNS if name in file.schema_arrow.names])
     return pd.DataFrame({name: table[name].to_numpy() for name in table.column_names}, dtype=object)
 

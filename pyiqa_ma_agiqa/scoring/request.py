@@ -13,8 +13,9 @@ class Request:
     """Images to score, and how; the fields are the options of ``pyiqa-ma-agiqa score``.
 
     Attributes:
-        inputs: image files, folders, globs, tables and tars.
-        out: .csv, .jsonl or .parquet, or a folder of parquets; None for rows that are not kept.
+        inputs: image files, folders, globs, tables and tars, as paths or URLs.
+        out: .csv, .jsonl or .parquet, a folder of parquets, or its URL as text; None for rows that are
+            not kept.
         metric: name of a no-reference metric of pyiqa.
         device: "cpu", "cuda", ...; None for a GPU where there is one.
         batch_size: images that pass the network at once; None for what suits the device.
@@ -29,7 +30,7 @@ class Request:
     """
 
     inputs: list[str]
-    out: Path | None = None
+    out: Path | str | None = None
     metric: str = "ma_agiqa"
     device: str | None = None
     batch_size: int | None = None

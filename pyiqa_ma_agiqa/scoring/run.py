@@ -1,6 +1,7 @@
 """A run of ``score``: images to the rows of a table on the disk, resumable.
 
-inputs/ lists and decodes → scorer.py (on Ray by ray_engine.py) → rows/ keeps and writes
+inputs/ lists and decodes → scorer.py (on Ray by ray_engine.py) → rows/ keeps and writes. Where each shard
+becomes an output of its own, shards/ does all of it.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def make_job(request: Request) -> Job:
         InputError: no such device, or no cluster.
     """
     if request.engine == "ray":
-        from .ray_engine import cluster_device, connect
+        from .ray_pool import cluster_device, connect
 
         device = cluster_device(connect(), request.device)
     else:

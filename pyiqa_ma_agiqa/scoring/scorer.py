@@ -26,7 +26,7 @@ from .columns import AGAINST_TYPICAL, MIXTURE, Row, columns
 from .columns import EXPERTS as NAMES
 from .failures import image_failure
 from .inputs.decoding import Decoded, decode_ahead
-from .inputs.items import Item
+from .inputs.items import Item, Loaded
 from .inputs.limits import Limits
 
 GPU_BATCH = 16
@@ -249,7 +249,7 @@ class Batches:
 
 
 def score_items(
-    items: Iterable[tuple[int, Item]], scorer: Scorer, job: Job
+    items: Iterable[tuple[int, Item | Loaded]], scorer: Scorer, job: Job
 ) -> Generator[tuple[int, Row], None, None]:
     """Score images; every one gives one row, in about the order of the items.
 

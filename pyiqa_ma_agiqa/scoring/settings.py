@@ -6,6 +6,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..places import without_secrets
 from ..version import __version__
 from ..weights.manifest import load_manifest
 from .request import Request
@@ -22,7 +23,7 @@ SCORES_DEPEND_ON = (
 def settings(request: Request, job: Job) -> dict[str, Any]:
     """By the name that the user knows each by."""
     return {
-        "INPUT": request.inputs,
+        "INPUT": [without_secrets(text) for text in request.inputs],
         "folder": os.getcwd(),
         "--column": request.column,
         "--metric": request.metric,
@@ -38,6 +39,12 @@ def settings(request: Request, job: Job) -> dict[str, Any]:
         },
         "pyiqa-ma-agiqa": __version__,
     } | {name: _version(name) for name in SCORES_DEPEND_ON}
+
+
+def differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What of two settings differs, as text."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in names)
 
 
 def _version(package: str) -> str | None:

@@ -18,7 +18,8 @@ from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.scoring import ray_engine
 from pyiqa_ma_agiqa.scoring.inputs.items import Item
-from pyiqa_ma_agiqa.scoring.ray_engine import BLOCK, cluster_device, score_on_cluster
+from pyiqa_ma_agiqa.scoring.ray_engine import BLOCK, score_on_cluster
+from pyiqa_ma_agiqa.scoring.ray_pool import cluster_device
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from ..command_runs import make_images
@@ -45,7 +46,7 @@ class Light:
     def begin(self):
         pass
 
-    def score(self, items):
+    def do(self, items):
         rows = []
         for number, item in items:
             name = os.path.basename(item.name)
@@ -177,7 +178,7 @@ def test_workers_that_are_lost_as_they_begin_are_one_error(light, monkeypatch):
 def test_a_bug_on_a_worker_is_raised_here(light):
     with pytest.raises(LookupError, match="a bug") as raised:
         list(score_on_cluster(named("bug.png"), JOB, None))
-    assert "score" in str(raised.value.__cause__)  # the worker's traceback
+    assert "in do" in str(raised.value.__cause__)  # the worker's traceback
 
 
 def test_a_cluster_without_room_is_one_error(light):

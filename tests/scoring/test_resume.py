@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyiqa_ma_agiqa.command.main import main
-from pyiqa_ma_agiqa.scoring import ray_engine, settings
+from pyiqa_ma_agiqa.scoring import ray_engine, ray_pool, settings
 from pyiqa_ma_agiqa.scoring import run as scoring
 from pyiqa_ma_agiqa.scoring.rows import crashes, journal
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
@@ -226,8 +226,8 @@ def test_it_goes_on_with_another_engine(here, uninterrupted, interrupt, monkeypa
     def on_cluster(items, job, actors):
         return scoring.score_items(items, scoring.Scorer(job), job)
 
-    monkeypatch.setattr(ray_engine, "connect", lambda: None)
-    monkeypatch.setattr(ray_engine, "cluster_device", lambda ray, name: name or "cpu")
+    monkeypatch.setattr(ray_pool, "connect", lambda: None)
+    monkeypatch.setattr(ray_pool, "cluster_device", lambda ray, name: name or "cpu")
     monkeypatch.setattr(ray_engine, "score_on_cluster", on_cluster)
     interrupt(2, *COMMAND, "x.csv")
     interrupt(3, *COMMAND, "x.csv", "--engine", "ray", "--actors", "2")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 from ...errors import InputError
+from ...names import unescape
+from ...places import absolute, is_url
 from .items import MEMBER, Item
 from .stamps import changes, is_still, open_regular, stamp
+from .storage import facts
+from .streams import is_tar
 from .tables import SUFFIXES, holds
 from .tars import Tars
 
@@ -44,7 +48,7 @@ class Containers:
         """
         try:
             with open_regular(path) as file:
-                before = self.stamps[os.path.abspath(path)] = stamp(file)
+                before = self.stamps[absolute(path)] = stamp(file)
                 yield file, before
                 if not is_still(file, before):
                     raise changes(file)
@@ -59,14 +63,21 @@ class Containers:
         end = name.find(MEMBER)
         while end >= 0:
             path, inside = name[:end], name[end + len(MEMBER) :]
-            suffix = os.path.splitext(path)[1].lower()
-            if suffix in (".tar", *SUFFIXES) and os.path.isfile(path):
+            if (is_tar(path) or path.lower().endswith(SUFFIXES)) and _is_there(path):
                 try:
-                    return self.tars.find(path, inside) if suffix == ".tar" else self._row(path, inside)
+                    return self.tars.find(path, inside) if is_tar(path) else self._row(path, inside)
                 except InputError as error:
                     return Item(name, path, problem=str(error).removeprefix(f"{path}: "))
             end = name.find(MEMBER, end + 1)
         return None
+
+    def image_columns(self, path: str) -> list[str]:
+        """Columns of images of a parquet.
+
+        Raises:
+            InputError: missing, unreadable, or no parquet.
+        """
+        return self._parquet(path).columns
 
     def _row(self, path: str, inside: str) -> Item:
         name = f"{path}{MEMBER}{inside}"
@@ -86,7 +97,7 @@ class Containers:
         import pyarrow
         from pyarrow import parquet
 
-        place = os.path.abspath(path)
+        place = absolute(path)
         if place not in self.parquets:
             with self.open(path) as (file, before):
                 try:
@@ -96,3 +107,21 @@ class Containers:
                 columns = [field.name for field in opened.schema_arrow if holds(field.type) == "images"]
                 self.parquets[place] = _Parquet(before, opened.metadata.num_rows, columns)
         return self.parquets[place]
+
+
+def named_items(names: Iterable[str]) -> Iterator[Item]:
+    """Images by what the column `path` of an output calls them, or by their paths."""
+    containers = Containers({})
+    for given in names:
+        name = given if os.path.lexists(given) else unescape(given)
+        found = containers.find(name) if MEMBER in name and not os.path.lexists(name) else None
+        yield found or Item(name)
+
+
+def _is_there(path: str) -> bool:
+    if not is_url(path):
+        return os.path.isfile(path)
+    try:
+        return bool(facts(path))
+    except OSError:
+        return False

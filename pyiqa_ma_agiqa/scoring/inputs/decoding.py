@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from ...errors import InputError
 from ...input_checks import read_pillow
 from ...names import printable
-from .items import Item, read_item
+from .items import Item, Loaded, read_item
 from .limits import Limits
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
@@ -85,7 +85,9 @@ def prepare_pillow() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
-def decode(item: Item, limits: Limits, take_turn: Callable[[int], None] = lambda pixels: None) -> Decoded:
+def decode(
+    item: Item | Loaded, limits: Limits, take_turn: Callable[[int], None] = lambda pixels: None
+) -> Decoded:
     """Read and decode one image; what is wrong with it is in the result.
 
     Args:
@@ -141,7 +143,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 
 def decode_ahead(
-    items: Iterable[tuple[int, Item]], limits: Limits, workers: int
+    items: Iterable[tuple[int, Item | Loaded]], limits: Limits, workers: int
 ) -> Generator[tuple[int, Decoded], None, None]:
     """Decode in threads, a few images ahead of who takes them; results in the order of the items.
 

@@ -12,12 +12,15 @@ from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple
 
 from ...errors import InputError
-from .stamps import TRIES, changes, is_still, open_regular, stamp
+from ...places import absolute, is_url, joined, parent
+from .stamps import TRIES, changes, is_still, open_regular, size_of, stamp
+from .streams import plain_bytes
 
 MEMBER = "!/"
 """Between a tar or a parquet and what is in it, in the name of an image."""
 READ_FAILED = "cannot be read ("
 """How the reason begins where the image may be there, but the system does not hand it out."""
+CUT_OFF = "the tar ends within this image; make or fetch the tar again"
 ROW_GROUP_BYTES = 2**30
 """Largest column of a row group that is read: it is held in memory as a whole."""
 
@@ -47,13 +50,27 @@ class Item(NamedTuple):
     def key(self) -> bytes:
         """The same for the same image given twice."""
         if not self.container:
-            return os.fsencode(os.path.abspath(self.name))
+            return os.fsencode(absolute(self.name))
         inside = self.name.removeprefix(self.container)
         # No path has a null character, so a file that is called like a member has another key.
-        return os.fsencode(f"{os.path.abspath(self.container)}\0{inside}")
+        return os.fsencode(f"{absolute(self.container)}\0{inside}")
 
 
-def read_item(item: Item, max_bytes: int) -> bytes:
+class Loaded(NamedTuple):
+    """An image whose bytes are at hand.
+
+    Attributes:
+        name: as of an `Item`.
+        content: the bytes.
+        problem: why they could not be read.
+    """
+
+    name: str
+    content: bytes
+    problem: str = ""
+
+
+def read_item(item: Item | Loaded, max_bytes: int) -> bytes:
     """The bytes of the image file.
 
     Raises:
@@ -62,6 +79,8 @@ def read_item(item: Item, max_bytes: int) -> bytes:
     """
     if item.problem:
         raise InputError(item.problem)
+    if isinstance(item, Loaded):
+        return item.content
     try:
         if item.column:
             return _cell(item, max_bytes)
@@ -85,13 +104,20 @@ def read_item(item: Item, max_bytes: int) -> bytes:
 def _missing(item: Item) -> str:
     if item.container:  # it was there when its images were listed
         return f"{READ_FAILED}no such file {item.container}); check the path"
+    if is_url(item.name):
+        return "no such file; check the URL"
     folder = os.path.dirname(item.name) or os.curdir
     if not os.path.isdir(folder):
         return f"{READ_FAILED}no folder {folder}); check the path"
     return "no such file; check the path"
 
 
-def _check_size(size: int, max_bytes: int) -> None:
+def check_size(size: int, max_bytes: int) -> None:
+    """Check the bytes of an image.
+
+    Raises:
+        InputError: there are more than `max_bytes`.
+    """
     if size > max_bytes:
         raise InputError(f"has {size} bytes, more than --max-bytes {max_bytes}; raise that if you trust it")
 
@@ -101,21 +127,22 @@ def _file(path: str, max_bytes: int) -> bytes:
         with open_regular(path) as file:
             before = stamp(file)
             content = file.read(max_bytes + 1)
-            if is_still(file, before):
+            if is_url(path) or is_still(file, before):  # a store hands out no half of two contents
                 if len(content) > max_bytes:
-                    _check_size(os.fstat(file.fileno()).st_size, max_bytes)
+                    check_size(size_of(file), max_bytes)
                 return content
     raise changes(file)
 
 
 def _member(item: Item, max_bytes: int) -> bytes:
-    _check_size(item.size, max_bytes)
+    check_size(item.size, max_bytes)
     with open_regular(item.container) as file:
-        file.seek(item.start)
-        content = file.read(item.size)
+        members = plain_bytes(file, item.container)
+        members.seek(item.start)
+        content = members.read(item.size)
         _check_still(file, item.stamp)
     if len(content) < item.size:
-        raise InputError("the tar ends within this image; make or fetch the tar again")
+        raise InputError(CUT_OFF)
     return content
 
 
@@ -129,10 +156,22 @@ def _check_still(file: BinaryIO, before: str) -> None:
 def _cell(item: Item, max_bytes: int) -> bytes:
     content = _cells(item.container, item.column, item.stamp).read(item.start)
     if isinstance(content, str):
-        path = os.path.join(os.path.dirname(item.container), content)
-        return read_item(Item(path), max_bytes)
-    _check_size(len(content), max_bytes)
+        return read_item(Item(joined(parent(item.container), content)), max_bytes)
+    check_size(len(content), max_bytes)
     return content
+
+
+def cell_content(cell: Any, column: str) -> bytes | str:
+    """What a cell of a column of images holds: the bytes of an image file, or a path where it has only that.
+
+    Raises:
+        InputError: nothing.
+    """
+    if isinstance(cell, dict):
+        cell = cell["bytes"] if cell["bytes"] is not None else cell.get("path")
+    if cell is None:
+        raise InputError(f"the cell of column {column} is empty")
+    return cell
 
 
 class _Cells:
@@ -156,11 +195,7 @@ class _Cells:
             if not self.first <= row < self.first + len(self.cells):
                 self._load(row)
             content = self.cells[row - self.first].as_py()
-        if isinstance(content, dict):
-            content = content["bytes"] if content["bytes"] is not None else content.get("path")
-        if content is None:
-            raise InputError(f"the cell of column {self.column} is empty")
-        return content
+        return cell_content(content, self.column)
 
     def _load(self, row: int) -> None:
         import pyarrow

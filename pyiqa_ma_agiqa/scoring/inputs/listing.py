@@ -6,17 +6,19 @@ glob's matches by name; tables and tars from top to bottom. Names are compared b
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import InputError
-from ..rows.output import holds_only_parts
+from ...places import is_url, parent, without_secrets
+from ..rows.output import holds_only_parts, shown
+from . import storage
 from .containers import Containers
+from .expanding import expanded
 from .items import Item
 from .lists import PATH, Lists
+from .streams import check_codec, codec, is_tar
 from .tables import SUFFIXES
 
 IMAGE_SUFFIXES = frozenset(
@@ -45,28 +47,52 @@ def list_items(
         InputError: a glob that matches nothing, or a table or tar that is missing, unreadable or being
             written.
     """
+    return items_at((place for text in inputs for place in expanded(text)), column, stamps)
+
+
+def items_at(
+    places: Iterable[str],
+    column: str = PATH,
+    stamps: dict[str, str] | None = None,
+) -> Iterator[Item]:
+    """The same of places that are no patterns."""
     containers = Containers({} if stamps is None else stamps)
     lists = Lists(containers, column)
-    for text in inputs:
-        # A name with brackets in it that exists is meant as it is.
-        if glob.has_magic(text) and not os.path.lexists(text):
-            for path in _matches(text):
-                yield from _expand(path, containers, lists)
-        else:
-            yield from _expand(text, containers, lists)
+    for place in places:
+        yield from _expand(place, containers, lists)
 
 
 def _expand(path: str, containers: Containers, lists: Lists) -> Iterator[Item]:
-    suffix = os.path.splitext(path)[1].lower()
-    if os.path.isdir(path):
+    if is_url(path) and without_secrets(path) != path:
+        raise InputError(
+            f"{without_secrets(path)}: its URL holds what may be a credential, and would be kept; give "
+            "--out a folder, where each shard becomes a parquet, or use the driver's own credentials"
+        )
+    if not is_url(path) and os.path.isdir(path):
         return _parts(path, lists) if _is_output(path) else _folder(path)
-    if suffix in SUFFIXES:
-        return lists.items(path, os.path.dirname(path))
-    if suffix == ".tar":
+    if path.lower().endswith(SUFFIXES):
+        return lists.items(path, parent(path))
+    check_codec(path)
+    if codec(path):
+        raise InputError(
+            f"{path}: is a compressed tar, which is read from front to back; give --out a folder, or "
+            "unpack it to a .tar"
+        )
+    if is_tar(path):
         return (item for item in containers.tars.items(path) if not item.container or is_image(item.name))
-    if path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        raise InputError(f"{path}: is a compressed tar; unpack it to a .tar")
+    if is_url(path) and not is_image(path):
+        return _below(path)
     return iter([Item(path)])
+
+
+def _below(url: str) -> Iterator[Item]:
+    """The images of a folder of a store, by name."""
+    try:
+        found = storage.below(url) if storage.is_folder(url) else [url]
+    except OSError as error:
+        yield Item(url, problem=f"the folder cannot be read ({error.strerror}); check its permissions")
+        return
+    yield from (Item(name) for name in found if name == url or is_image(name))
 
 
 def _is_output(folder: str) -> bool:
@@ -80,23 +106,12 @@ def _is_output(folder: str) -> bool:
 def _parts(folder: str, lists: Lists) -> Iterator[Item]:
     # The folder is the table, and lies in another.
     parent = os.path.normpath(os.path.join(folder, os.pardir))
-    for name in sorted(os.listdir(folder), key=_by_name):
-        yield from lists.items(os.path.join(folder, name), "" if parent == os.curdir else parent)
+    for file in shown(Path(folder)):
+        yield from lists.items(os.path.join(folder, file.name), "" if parent == os.curdir else parent)
 
 
 def _by_name(name: str) -> bytes:
     return os.fsencode(name)
-
-
-def _matches(pattern: str) -> list[str]:
-    parts = Path(pattern).parts
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
-    # Unlike glob.glob, this one follows no links in "**", which could lead in circles.
-    found = Path(*fixed).glob(str(Path(*parts[len(fixed) :])))
-    matches = sorted(map(str, found), key=_by_name)
-    if not matches:
-        raise InputError(f"{pattern}: matches nothing; check the pattern, and quote it")
-    return matches
 
 
 def is_image(name: str) -> bool:

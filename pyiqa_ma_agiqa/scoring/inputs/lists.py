@@ -15,8 +15,10 @@ from typing import Any
 
 from ...errors import InputError
 from ...names import unescape
+from ...places import is_url, joined, without_secrets
 from .containers import Containers
 from .items import MEMBER, Item
+from .streams import CODECS
 from .tables import Cells, check_column, csv_cells, holds, jsonl_cells, parquet_cells
 
 PATH = "path"
@@ -99,8 +101,11 @@ class Lists:
                 yield self._image(unescape(cell), folder, own)
 
     def _image(self, name: str, folder: str, own: bool) -> Item:
-        places = [os.path.join(folder, name)]
-        if own and not os.path.isabs(name):
+        if is_url(name) and without_secrets(name) != name:
+            problem = "its URL holds what may be a credential; use the driver's own credentials"
+            return Item(without_secrets(name), problem=problem)
+        places = [joined(folder, name)]
+        if own and not (os.path.isabs(name) or is_url(name)):
             places.append(name)
         elif MEMBER not in name:
             return Item(places[0])  # whether it is there is seen when it is read
@@ -111,6 +116,9 @@ class Lists:
         return found[-1] if found else Item(places[-1])
 
     def _there(self, place: str) -> Item | None:
+        if any(f"{suffix}{MEMBER}" in place.lower() for suffix in CODECS) and not os.path.lexists(place):
+            problem = "is in a compressed tar, which is read from front to back; score the tar itself"
+            return Item(place, problem=problem)
         member = self.containers.find(place) if MEMBER in place else None
         if not os.path.lexists(place):
             return member

@@ -3,7 +3,7 @@
 A hard link has the bytes that its target had by then; a symbolic link has those that its target has in
 the end, and never leads out of the tar. A tar is read once, header by header, into a temporary database
 that SQLite keeps on the disk: memory stays the same for millions of members, and the temporary folder
-takes some 200 bytes for each.
+takes some 200 bytes for each. Who wants the members at once gets them as the headers are read.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import posixpath
 import sqlite3
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from ...errors import InputError
 from ...names import printable
+from ...places import absolute
 from .items import MEMBER, Item
 from .stamps import changes, is_still, open_regular, stamp
+from .streams import check_codec, codec, plain_bytes
 
 BLOCK = 512
 """Bytes of a block of a tar."""
@@ -111,40 +113,59 @@ class Tars:
                 return _problem(leads + "is no file of the tar; put the image itself into the tar")
         return _problem("is a link that leads in a circle; put the image itself into the tar")
 
+    def scan(self, path: str) -> Iterator[tuple[Item, BinaryIO]]:
+        """Read a tar from front to back; all its members are known then.
+
+        Yields:
+            A member that is a file, as it comes, and the bytes of the tar, to seek those of the member in.
+
+        Raises:
+            InputError: compressed as it should not be, being written, or changed by the end of it.
+            OSError: missing or unreadable.
+        """
+        check_codec(path)
+        with open_regular(path) as file:
+            self.stamps[absolute(path)] = before = stamp(file)
+            tar = yield from self._scan(file, path, before)
+            if not is_still(file, before):
+                raise changes(file)
+        self.tars[absolute(path)] = tar
+
     def _read(self, path: str) -> _Tar:
-        place = os.path.abspath(path)
-        if place not in self.tars:
+        if absolute(path) not in self.tars:
             try:
-                with open_regular(path) as file:
-                    self.stamps[place] = before = stamp(file)
-                    tar = self._scan(file, before)
-                    if not is_still(file, before):
-                        raise changes(file)
+                for _ in self.scan(path):
+                    pass
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror}; check the path") from None
+                raise InputError(f"{path}: {error.strerror or error}; check the path") from None
             except sqlite3.Error as error:
                 raise InputError(f"{path}: no room for its members ({error}); set TMPDIR") from None
-            self.tars[place] = tar
-        return self.tars[place]
+        return self.tars[absolute(path)]
 
-    def _scan(self, file: BinaryIO, before: str) -> _Tar:
-        if file.read(6).startswith(COMPRESSED):
-            raise InputError(f"{file.name}: is a compressed tar; unpack it to a .tar")
-        file.seek(0)
+    def _scan(self, packed: BinaryIO, path: str, before: str) -> Generator[tuple[Item, BinaryIO], None, _Tar]:
+        if packed.read(6).startswith(COMPRESSED) and not codec(path):
+            raise InputError(
+                f"{path}: is a compressed tar; unpack it to a .tar, or call it .tar.gz or .tar.zst"
+            )
+        packed.seek(0)
+        file = plain_bytes(packed, path)
         self.scans += 1
-        before_first = self._last()
+        number, first = self.scans, self._last() + 1
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # type: ignore[attr-defined]  # else they add up
                     if not member.isdir():
-                        self._take(self.scans, member)
+                        self._take(number, member)
+                    if member.isreg() and not member.issparse():
+                        start, size = member.offset_data, member.size
+                        yield Item(f"{path}{MEMBER}{member.name}", path, start, size, "", "", before), file
                 # tarfile takes a damaged header for the end.
                 file.seek(tar.offset)
                 damaged = bool(file.read(BLOCK).strip(b"\0"))
         except (tarfile.TarError, EOFError, ValueError, OverflowError):
             damaged = True
-        return _Tar(self.scans, before, before_first + 1, self._last(), damaged)
+        return _Tar(number, before, first, self._last(), damaged)
 
     def _last(self) -> int:
         return self.database.execute("SELECT COALESCE(MAX(number), 0) FROM members").fetchone()[0]

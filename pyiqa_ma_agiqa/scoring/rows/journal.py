@@ -24,6 +24,7 @@ from ...names import escape, printable
 from ..columns import Row, columns
 from ..inputs.items import READ_FAILED, Item
 from ..inputs.stamps import is_still_at
+from ..settings import differing
 from .output import identity
 
 SECONDS_BETWEEN_COMMITS = 0.5
@@ -383,11 +384,9 @@ def damaged(path: Path, error: Exception) -> Damaged:
 
 
 def _other_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> InputError:
-    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    listed = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in differing)
     return InputError(
-        f"{path}: holds rows of other settings ({listed}); repeat the command that began it to go on, "
-        "or give --restart to begin again"
+        f"{path}: holds rows of other settings ({differing(before, now)}); repeat the command that began "
+        "it to go on, or give --restart to begin again"
     )
 
 

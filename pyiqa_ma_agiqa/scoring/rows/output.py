@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...names import FORMULA, defuse
@@ -21,6 +22,8 @@ ROW_GROUP = 10_000
 PART_ROWS = 1_000_000
 """Rows of a file in a folder of parquets."""
 PART = "part-{:05}.parquet"
+MADE = re.compile(r".*-[0-9a-f]{8}\.parquet", re.DOTALL)
+"""How the parquet of a shard is called."""
 _QUOTED = re.compile(rf'[,"\r\n]|[;\t]\s*[{re.escape(FORMULA)}]')
 
 
@@ -53,12 +56,26 @@ def _write_jsonl(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> N
 
 
 def _write_parquet(path: Path, rows: Iterable[Row], columns: dict[str, type]) -> None:
+    write_parquet(path, rows, columns)
+
+
+def write_parquet(
+    where: Any, rows: Iterable[Row], columns: dict[str, type], about: dict[str, str] | None = None
+) -> None:
+    """Write rows as a parquet.
+
+    Args:
+        where: a path, or what pyarrow can write to.
+        rows: with all columns.
+        columns: name and type.
+        about: for its metadata.
+    """
     import pyarrow
     from pyarrow import parquet
 
     types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
-    with parquet.ParquetWriter(path, schema) as writer:
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()], about)
+    with parquet.ParquetWriter(where, schema) as writer:
         for group in _groups(rows):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
 
@@ -145,8 +162,13 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def holds_only_parts(folder: Path) -> bool:
-    """Whether a folder holds nothing but parquets of scores, as `write_output` writes them."""
-    return all(entry.match("part-*.parquet") for entry in folder.iterdir())
+    """Whether a folder holds nothing but parquets of scores: those of `write_output`, or those of shards."""
+    return all(entry.match("part-*.parquet") or MADE.fullmatch(entry.name) for entry in shown(folder))
+
+
+def shown(folder: Path) -> list[Path]:
+    """The files of a folder by name, without those that a killed run may have left half-written."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def identity(path: Path) -> list[tuple[str, int, int]]:
