@@ -184,12 +184,12 @@ def calibrate(everything: np.ndarray, rated: Rated, config: ExpertsStageConfig) 
     names, counts = np.unique(rated.generators, return_counts=True)
     large = [name for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
-        width = float(_conformal(off)), 0.0
+        width = float(conformal(off)), 0.0
         return Calibration(known, width, {"known images": float((off <= width[0]).mean())})
     strangers = held_out(everything, rated, (rated.generators == name for name in large), fitted)
     off_strangers = np.abs(strangers.scores(known) - rated.mos)
     for growth in GROWTHS:
-        base = float(_conformal(off / np.exp(growth * of_known.away(known))))
+        base = float(conformal(off / np.exp(growth * of_known.away(known))))
         held = off_strangers <= base * np.exp(growth * strangers.away(known))
         by_generator = {str(name): float(held[rated.generators == name].mean()) for name in large}
         if np.mean(list(by_generator.values())) >= COVERAGE:
@@ -198,7 +198,8 @@ def calibrate(everything: np.ndarray, rated: Rated, config: ExpertsStageConfig) 
     return Calibration(known, (base, float(growth)), {"known images": kept} | by_generator)
 
 
-def _conformal(off: np.ndarray) -> np.ndarray:
+def conformal(off: np.ndarray) -> np.ndarray:
+    """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
     return np.quantile(off, min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off)), method="higher")
 
 
