@@ -31,6 +31,7 @@ from pyiqa_ma_agiqa.adapting.validation import srcc
 from pyiqa_ma_agiqa.compact.shipped import NAME
 from pyiqa_ma_agiqa.training import recipe as recipes
 from pyiqa_ma_agiqa.training.checkpoint import claim_folder, files_digest, write_whole
+from pyiqa_ma_agiqa.training.closed_form import Rated
 from pyiqa_ma_agiqa.training.compact import rated
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, Ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, fit_experts, predict_experts
@@ -112,10 +113,8 @@ def draw(
     held = np.abs(adapted - mos[new]) <= outcome.widening * shown.half_width[new]
 
     began = time.perf_counter()
-    alone = np.array(["" for _ in known])
-    few = Ratings([], mos, alone, alone, np.full(len(mos), ""), np.ones(len(mos), np.float32))
-    config = ExpertsStageConfig()
-    fit_experts(model, said[known], rated(few, known, config.rater_weight), config)
+    alone = Rated(mos[known], np.full(count, ""), np.ones(count))
+    fit_experts(model, said[known], alone, ExpertsStageConfig())
     anew = predict_experts(model, said[new])
     return Draw(
         srcc(shown.score[new], mos[new]),

@@ -87,7 +87,8 @@ def fit_choices(kernel: np.ndarray, score: np.ndarray, pairs: np.ndarray) -> Fit
     number = chosen(np.concatenate(held, 1))
     weights = utility.fit(pairs, STRENGTHS[number])
     u = utility.of(weights)
+    # The utility as it is, stretched and moved to the mean and spread of the score.
     stretch = score.std() / max(u.std(), 1e-12)
-    slope = stretch * weights[0] / score.std()
-    dual = stretch * (utility.to_dual @ weights[1:])
-    return Fitted(slope, score.mean() - stretch * u.mean() - slope * score.mean(), dual, STRENGTHS[number])
+    slope = float(stretch * weights[0] / max(score.std(), 1e-6))
+    intercept = float((1 - slope) * score.mean() - stretch * u.mean())
+    return Fitted(slope, intercept, stretch * (utility.to_dual @ weights[1:]), STRENGTHS[number])
