@@ -84,7 +84,7 @@ def fit_choices(kernel: np.ndarray, score: np.ndarray, pairs: np.ndarray) -> Fit
         touched = part[pairs].any(1)
         for_each = [utility.of(utility.fit(pairs[~touched], strength)) for strength in STRENGTHS]
         held.append([np.logaddexp(0, u[pairs[touched, 1]] - u[pairs[touched, 0]]) for u in for_each])
-    number = chosen(np.concatenate(held, 1))
+    number = chosen(np.concatenate(held, 1).sum(1))
     weights = utility.fit(pairs, STRENGTHS[number])
     u = utility.of(weights)
     # The utility as it is, stretched and moved to the mean and spread of the score.

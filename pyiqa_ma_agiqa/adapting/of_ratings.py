@@ -47,7 +47,7 @@ def fit_ratings(kernel: np.ndarray, score: np.ndarray, ratings: np.ndarray) -> F
         own = vectors**2 @ weights - np.einsum("ij,jk,ik->i", of_line, inverse, of_line)
         losses.append((residual / np.maximum(own, 1e-9)) ** 2)
         found.append((coefficients, residual / strength))
-    number = chosen(np.array(losses))
+    number = chosen(len(score) / 2 * np.log(np.maximum(np.mean(losses, 1), 1e-12)))
     (slope, intercept), dual = found[number]
     slope, dual = unit * slope / spread, unit * dual
     return Fitted(float(slope), float(centre + unit * intercept - slope * middle), dual, STRENGTHS[number])

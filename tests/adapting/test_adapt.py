@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def moved(folder):
     """An adaptation whose experts do move, whatever these few ratings speak for, and its metric."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(of_ratings, "chosen", lambda losses: 2)
+        patch.setattr(of_ratings, "chosen", lambda against: 2)
         result = pyiqa_ma_agiqa.adapt(folder, folder / "ratings.csv", folder / "mine.safetensors")
     return result, pyiqa.create_metric("ma_agiqa", pretrained_model_path=folder / "mine.safetensors")
 
@@ -101,7 +101,7 @@ def test_parts_keep_their_meaning(moved, shipped, folder):
     assert torch.equal(now["gate"], before["gate"])
     assert torch.equal(now["familiarity"], before["familiarity"])
     content, coherence, quality = now["shares"].unbind(1)
-    torch.testing.assert_close(content + coherence + quality, now["score"][:, 0])
+    torch.testing.assert_close(content + coherence + quality, now["score"][:, 0], atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(now["quality_map"].mean((1, 2)), quality, atol=1e-3, rtol=1e-4)
     half = (now["interval"][:, 1] - now["interval"][:, 0]) / 2
     ratio = half / ((before["interval"][:, 1] - before["interval"][:, 0]) / 2)
@@ -134,7 +134,7 @@ def test_experts_move_exactly(shipped, said, slope, intercept, seed):
     move_experts(model, slope, intercept, weights)
     now, before = judged(model, said), judged(shipped.net, said)
     expected = slope * shown.score + intercept + shown.inputs @ weights
-    assert np.abs(now.score[:, 0].numpy() - expected).max() < 1e-4 * (1 + abs(slope) + abs(intercept))
+    assert np.abs(now.score[:, 0].numpy() - expected).max() < 1e-3 * (1 + abs(slope)) + 1e-5 * abs(intercept)
     assert torch.equal(now.gate, before.gate) and torch.equal(now.familiarity, before.familiarity)
     assert shown.score == pytest.approx(before.score[:, 0].numpy())
 
@@ -151,7 +151,7 @@ def test_the_command_tells_before_and_after(folder, tmp_path, capsys):
 
 def test_choices_are_learned_of(folder, tmp_path, monkeypatch):
     """Names in pairs, on the scale of the shipped score; its interval stays."""
-    monkeypatch.setattr(of_choices, "chosen", lambda losses: 2)
+    monkeypatch.setattr(of_choices, "chosen", lambda against: 2)
     rows = [f"{better},{worse}" for better, worse in zip(NAMES[5:], NAMES, strict=False)] * 2
     (tmp_path / "choices.csv").write_text("\n".join(["better,worse", *rows]) + "\n")
     result = pyiqa_ma_agiqa.adapt(folder, tmp_path / "choices.csv", tmp_path / "c.safetensors")
