@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def moved(folder):
     """An adaptation whose experts do move, whatever these few ratings speak for, and its metric."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(of_ratings, "chosen", lambda against: 2)
+        patch.setattr(of_ratings, "chosen", lambda against: 0)
         result = pyiqa_ma_agiqa.adapt(folder, folder / "ratings.csv", folder / "mine.safetensors")
     return result, pyiqa.create_metric("ma_agiqa", pretrained_model_path=folder / "mine.safetensors")
 
@@ -86,9 +86,9 @@ def test_the_metric_scores_as_the_fit_said(moved, shipped, folder):
     _, metric = moved
     scores = [metric(folder / name).item() for name in NAMES]
     ratings = np.loadtxt(folder / "ratings.csv", delimiter=",", skiprows=1, usecols=1)
-    assert np.corrcoef(scores, ratings)[0, 1] > 0.9
     assert np.mean(scores) == pytest.approx(ratings.mean(), abs=5)
     before = [shipped(folder / name).item() for name in NAMES]
+    assert np.corrcoef(scores, ratings)[0, 1] > np.corrcoef(before, ratings)[0, 1] + 0.05
     assert not np.allclose(np.polyval(np.polyfit(before, scores, 1), before), scores, atol=0.1)
 
 
@@ -149,16 +149,17 @@ def test_the_command_tells_before_and_after(folder, tmp_path, capsys):
     assert interval.startswith("90 % interval: about the score +- ")
 
 
-def test_choices_are_learned_of(folder, tmp_path, monkeypatch):
+def test_choices_are_learned_of(folder, shipped, tmp_path, monkeypatch):
     """Names in pairs, on the scale of the shipped score; its interval stays."""
-    monkeypatch.setattr(of_choices, "chosen", lambda against: 2)
+    monkeypatch.setattr(of_choices, "chosen", lambda against: 0)
     rows = [f"{better},{worse}" for better, worse in zip(NAMES[5:], NAMES, strict=False)] * 2
     (tmp_path / "choices.csv").write_text("\n".join(["better,worse", *rows]) + "\n")
     result = pyiqa_ma_agiqa.adapt(folder, tmp_path / "choices.csv", tmp_path / "c.safetensors")
     assert result.made_of == "38 choices of 24 images" and result.half_width is None
     metric = pyiqa.create_metric("ma_agiqa", pretrained_model_path=tmp_path / "c.safetensors")
-    scores = [metric(folder / name).item() for name in NAMES]
-    assert np.mean(np.array(scores[5:]) > scores[:-5]) > 0.9
+    now, before = (np.array([each(folder / name).item() for name in NAMES]) for each in (metric, shipped))
+    assert np.mean(now[5:] > now[:-5]) > np.mean(before[5:] > before[:-5])
+    assert (now.mean(), now.std()) == pytest.approx((before.mean(), before.std()), abs=0.01)
     assert torch.equal(metric.net.familiarity.width, MAAGIQA().familiarity.width)
 
 
