@@ -9,7 +9,7 @@ import numpy as np
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, float("inf"))
 """Of the ridge; the last leaves the ranking as it is."""
 USUAL = 3.0
-"""Where few ratings begin: good for each generator of AGIQA-3K that was taken as new."""
+"""Where few ratings begin: good in the mean over AGIQA-3K's generators, each taken as new."""
 PULL = 0.5
 """Evidence in nats that it takes to go a factor of 3 away from it; of 9, four times as much."""
 
