@@ -40,11 +40,15 @@ BUILD_FILES = (
 )
 HEAVIEST = (
     "scoring/test_ray.py",
+    "scoring/test_shards_in_a_store.py",
+    "scoring/test_shards_on_ray.py",
     "benchmarks/test_published_system.py",
     "published/test_branch.py",
     "registration/test_install.py",
     "compact/test_model.py",
+    "compact/test_exactness.py",
     "scoring/test_resume.py",
+    "benchmarks/test_ablations.py",
     "benchmarks/test_accuracy.py",
     "registration/test_pyiqa_conventions.py",
     "explaining/test_explain.py",

@@ -75,3 +75,16 @@ def cost(result: dict[str, Any]) -> str:
     if found.get("gpu") is None:
         notes.append("No GPU was at hand.")
     return "\n\n".join([markdown(heads, rows), " ".join(notes), source(found)])
+
+
+def shards(result: dict[str, Any]) -> str:
+    """A run by shards beside webdataset's loader, and beside its model."""
+    rates, hours = result["images_per_second"], result["core_hours_of_a_billion"]
+    rows = []
+    for name, rate in rates.items():
+        beside = name.replace("shards, ", "webdataset, ").replace("shards with ma_agiqa", "ma_agiqa alone")
+        of_it = rate["median"] / rates[beside]["median"]
+        share = NONE if beside == name else f"{of_it:.2f} of {beside}"
+        rows.append([name, with_quartiles(rate), share, f"{hours[name]:,.0f}"])
+    heads = ["by shards", "images / s (quartiles)", "share", "core hours of a billion images"]
+    return "\n\n".join([markdown(heads, rows), source(result)])

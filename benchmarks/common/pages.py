@@ -11,7 +11,7 @@ from functools import partial
 from benchmarks.ablations.ablation_tables import ablations, precision
 from benchmarks.accuracy import published
 from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets, shifts
-from benchmarks.command.score_tables import cost, score_command
+from benchmarks.command.score_tables import cost, score_command, shards
 from benchmarks.common.filling import Block, Page, Quote, at, difference, of_entry
 from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
@@ -38,6 +38,7 @@ BLOCKS = {
     "against_commit": Block("| beside commit ", of_file("speed/against_commit.json", against_commit)),
     "score_command": Block("| 500 images |", of_file("command/score_command.json", score_command)),
     "cost": Block("| cost |", of_file("command/score_command.json", cost)),
+    "shards": Block("| by shards |", of_file("command/shards.json", shards)),
 }
 
 
@@ -109,7 +110,7 @@ PAGES = {
     "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
     "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
-    "benchmarks/command/README.md": Page(("score_command", "cost")),
+    "benchmarks/command/README.md": Page(("score_command", "cost", "shards")),
     "benchmarks/ablations/README.md": Page(
         ("ablations", "precision"),
         (

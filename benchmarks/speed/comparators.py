@@ -24,9 +24,9 @@ PEERS = (
 """Metrics to compare with: one of each learned architecture of which `random_files` knows the files.
 
 Of other names of the same architecture only the values of the weights differ. Left out: maclip, which asks
-for CUDA by name; qualiclip, afine_nr and fgresq, which read checkpoints of their own that are not known;
-clipscore, which needs a caption; qalign, qrealign and compare2score, which are language models of billions
-of weights."""
+for CUDA by name; qualiclip, which reads a checkpoint of which `random_files` does not know the content; and
+without a try afine_nr and fgresq, which read checkpoints of their own, clipscore, which needs a caption, and
+qalign, qrealign and compare2score, which are language models of billions of weights."""
 CROPS = ("num_crop", "test_sample", "num_patch")
 """Names under which pyiqa's architectures keep how many crops of an image they score."""
 

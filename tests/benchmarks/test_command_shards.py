@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.command import shards
+from benchmarks.command import score_tables, shards
 
 from ..rated import write_images
 
@@ -24,3 +24,8 @@ def test_rates_and_what_a_billion_costs(tmp_path, monkeypatch):
     assert rates["webdataset, workers 1"] == 2.0 and rates["shards, workers 2"] > 0
     hours = result["core_hours_of_a_billion"]["webdataset, workers 1"]
     assert hours == pytest.approx(1e9 / 2 / 3600 * result["cores"], rel=1e-4)
+    lines = score_tables.shards(result).splitlines()
+    of_two = next(line for line in lines if line.startswith("| shards, workers 2"))
+    share = rates["shards, workers 2"] / rates["webdataset, workers 2"]
+    assert f"{share:.2f} of webdataset, workers 2" in of_two
+    assert f"{hours:,.0f}" in next(line for line in lines if line.startswith("| webdataset, workers 1"))
