@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,21 +95,27 @@ def shards_seconds(tars: list[Path], workers: int, metric: str, scorer: Callable
     return seconds
 
 
+def rate_alone(files: list[Path]) -> float:
+    """Images a second of the model by itself."""
+    return model_rate(pyiqa.create_metric("ma_agiqa", device="cpu"), files)
+
+
 def measured(files: list[Path], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Images in a second each way, and the core hours of a billion images."""
     free = make_tars(files, folder, options.shards, options.images)
     few = free[: options.model_shards]
-    metric = pyiqa.create_metric("ma_agiqa", device="cpu") if few else None
     rates: dict[str, list[float]] = defaultdict(list)
     for _ in range(options.rounds):
         for workers in options.workers:
             images = len(free) * options.images
             rates[f"webdataset, workers {workers}"].append(images / webdataset_seconds(free, workers))
             rates[f"shards, workers {workers}"].append(images / shards_seconds(free, workers, "free", Free))
-        if metric:
+        if few:
             images = len(few) * options.images
             chosen = [files[number % len(files)] for number in range(images)]
-            rates["ma_agiqa alone"].append(model_rate(metric, chosen))
+            # In a thread that ends: PyTorch's threads beside it would stand in the way of the next ones.
+            with ThreadPoolExecutor(1) as thread:
+                rates["ma_agiqa alone"].append(thread.submit(rate_alone, chosen).result())
             seconds = shards_seconds(few, options.workers[-1], "ma_agiqa", SharedScorer)
             rates["shards with ma_agiqa"].append(images / seconds)
     found = {name: spread(np.array(values)) for name, values in rates.items()}

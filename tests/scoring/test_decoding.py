@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import sys
 import threading
 import zlib
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,3 +305,27 @@ def test_memory_is_bounded_by_the_limit_on_pixels(tmp_path):
     all_at_once = call_measured(drain, str(tmp_path), 40_000_000, 6)
     assert one_at_a_time[0] == all_at_once[0] == 0
     assert one_at_a_time[1] < all_at_once[1] - 3 * 48
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="NOT CHECKED: no /proc to count threads in")
+def test_decoding_in_a_thread_starts_no_others(tmp_path):
+    """Else the steps of the network, in another thread, take twice as long."""
+    Image.fromarray(picture(900, 700)).save(tmp_path / "large.png")
+    code = f"""
+import os, threading
+import torch
+from pyiqa_ma_agiqa.input_checks import read_tensor
+torch.set_num_threads(4)
+(torch.ones(10**6) + 1).sum()  # the threads of this one
+found = []
+def decode():
+    before = set(os.listdir("/proc/self/task"))
+    assert read_tensor({str(tmp_path / "large.png")!r}).shape == (1, 3, 900, 700)
+    found.append(len(set(os.listdir("/proc/self/task")) - before))
+thread = threading.Thread(target=decode)
+thread.start()
+thread.join()
+print(found)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[0]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,19 +77,27 @@ class Stopped(Exception):
 
 
 class SharedScorer(Scorer):
-    """A scorer that several shards use, each in its turn."""
+    """A scorer that several shards use, each in its turn, in a thread of its own.
+
+    Every thread that computes with PyTorch has threads beside it (OpenMP). Those of two would make each
+    other wait at every step, even if they take turns.
+    """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self.turn = threading.RLock()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        self.identity = self.thread.submit(threading.get_ident).result()
+        self._there(super().__init__, job)
 
     def views(self, pixels: Any) -> Views:
-        with self.turn:
-            return super().views(pixels)
+        return self._there(super().views, pixels)
 
     def score(self, batch: Sequence[Views]) -> list[Row]:
-        with self.turn:
-            return super().score(batch)
+        return self._there(super().score, batch)
+
+    def _there(self, call: Callable[..., Any], *given: Any) -> Any:
+        if threading.get_ident() == self.identity:
+            return call(*given)
+        return self.thread.submit(call, *given).result()
 
 
 def do_shard(shard: Shard, work: Work, scorer: Callable[[], Scorer]) -> Result:
