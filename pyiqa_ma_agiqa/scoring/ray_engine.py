@@ -14,7 +14,6 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..places import absolute
 from .columns import Row
 from .inputs.items import Item
 from .ray_pool import Pool, Task, connect
@@ -77,11 +76,4 @@ def score_on_cluster(
 def _blocks(items: Iterable[tuple[int, Item]]) -> Iterator[Task]:
     remaining = iter(items)
     while block := list(islice(remaining, BLOCK)):
-        yield Task([(number, _absolute(item)) for number, item in block])
-
-
-def _absolute(item: Item) -> Item:
-    """Workers run in other folders."""
-    if item.container:
-        return item._replace(container=absolute(item.container))
-    return item._replace(name=absolute(item.name))
+        yield Task([(number, item.found_from_anywhere()) for number, item in block])

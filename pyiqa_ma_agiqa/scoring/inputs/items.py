@@ -55,6 +55,12 @@ class Item(NamedTuple):
         # No path has a null character, so a file that is called like a member has another key.
         return os.fsencode(f"{absolute(self.container)}\0{inside}")
 
+    def found_from_anywhere(self) -> Item:
+        """The same image, for a process that runs in another folder."""
+        if self.container:
+            return self._replace(container=absolute(self.container))
+        return self._replace(name=absolute(self.name))
+
 
 class Loaded(NamedTuple):
     """An image whose bytes are at hand.

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from ...places import without_secrets
 from ...reason import reason
+from .read_file import ReadFile
 
 PATIENCE = 120.0
 """Seconds for which a store that fails is asked again."""
@@ -137,7 +138,7 @@ def _named(url: str, paths: list[str]) -> list[str]:
     return [path if "://" in path else start + path for path in sorted(paths)]
 
 
-class RangeFile(io.RawIOBase):
+class RangeFile(ReadFile):
     """An object as a file: ranges of it are fetched as they are read, in sequence the next one beforehand.
 
     Raises:
@@ -148,19 +149,9 @@ class RangeFile(io.RawIOBase):
         self.url = url
         self.name = without_secrets(url)
         self.facts = facts(url)
-        self.position = 0
         self.range = FIRST_RANGE
         self.held: tuple[int, bytes] = (-1, b"")
         self.coming: tuple[int, int, Future[bytes]] | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.facts.size}[whence]
@@ -179,11 +170,6 @@ class RangeFile(io.RawIOBase):
             missing -= len(part)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def _holding(self, wanted: int) -> tuple[int, bytes]:
         start, content = self.held

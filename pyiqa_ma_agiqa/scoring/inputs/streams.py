@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from ...errors import InputError
 from ...places import is_url, without_secrets
+from .read_file import ReadFile
 
 CODECS = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
 """By suffix, as pyarrow calls them."""
@@ -63,7 +64,7 @@ class _Lent:
         pass
 
 
-class Forward(io.RawIOBase):
+class Forward(ReadFile):
     """What a compressed file holds, as a file that can be skipped forward, and a little back.
 
     Damage is an end too early, as it is of a file that is not compressed.
@@ -74,19 +75,9 @@ class Forward(io.RawIOBase):
 
         self.name = getattr(file, "name", "")
         self.stream: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(_Lent(file), mode="r"), codec)
-        self.position = 0
         self.end = 0
         self.last = b""
         self.damaged = False
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Raises: OSError: too far back."""
@@ -108,11 +99,6 @@ class Forward(io.RawIOBase):
             missing -= len(part)
         self.position += size - missing
         return b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def _read(self, size: int) -> bytes:
         import pyarrow

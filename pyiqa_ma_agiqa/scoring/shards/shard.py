@@ -63,12 +63,7 @@ def shard_at(given: str, column: str = "") -> Shard:
 def block(given: str, number: int, items: Sequence[Item]) -> Shard:
     """A block of a list."""
     names = tuple(item.name for item in items)
-    found = tuple(
-        item._replace(container=absolute(item.container))
-        if item.container
-        else item._replace(name=absolute(item.name))
-        for item in items
-    )
+    found = tuple(item.found_from_anywhere() for item in items)
     return Shard(without_secrets(given), absolute(given), "", number, names, found)
 
 
