@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Train ma_agiqa or ma_agiqa_owl2, or fine-tune them on your own images.
 
-    pyiqa-ma-agiqa train --config recipe.yaml [--out FOLDER] [--test]
+    pyiqa-ma-agiqa train --config recipe.yaml [--split COLUMN] [--out FOLDER] [--test]
     pyiqa-ma-agiqa train --images FOLDER --table ratings.csv --out FOLDER [--metric NAME] [--test]
 
 The first follows a recipe: training/agiqa3k.yaml of the package rebuilds the shipped weights of ma_agiqa,
 training/agiqa3k_owl2.yaml is the published recipe of ma_agiqa_owl2. The second starts from the metric's
-own weights. Stages of ma_agiqa: the quality branch; then the experts and the gate in closed form on what
-the frozen tower says, joined with the branch at a weight chosen on the val part. Stages of ma_agiqa_owl2:
-the semantic vectors, once, from the frozen large model; then all the rest by gradient descent. Writes
-weights.safetensors (for pretrained_model_path) and metrics.json to the folder.
+own weights. Of ma_agiqa, the quality branch is tuned where the recipe has epochs for it, as it has on your
+own images; then experts, gate and interval are fitted in closed form on what the networks say. Of
+ma_agiqa_owl2, the frozen large model makes the semantic vectors, once; then all the rest is trained by
+gradient descent. Writes weights.safetensors (for pretrained_model_path), metrics.json and log.txt to the
+folder.
 
 An interrupted run goes on where it was when called again; with other images, ratings, settings or start
 weights a folder is refused. The test part is read only with --test; given to a finished run, that measures
@@ -48,6 +49,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--table", help="CSV with columns name, mos and optionally split (instead of the recipe's)"
     )
+    parser.add_argument("--split", metavar="COLUMN", help="column of the split (instead of the recipe's)")
     parser.add_argument(
         "--metric", choices=METRICS, default="ma_agiqa", help="which one to fine-tune, without --config"
     )
@@ -64,12 +66,16 @@ def run(options: argparse.Namespace) -> int:
     from ..training.compact import train
     from ..training.published import PublishedRecipe, train_published
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = _recipe(options)
     try:
         Path(recipe.out).mkdir(parents=True, exist_ok=True)
+        log = logging.FileHandler(Path(recipe.out, "log.txt"), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--out {recipe.out}: cannot be made ({error.strerror}); check the path") from None
+        why = f"cannot be written ({error.strerror}); check the path"
+        raise InputError(f"--out {recipe.out}: {why}") from None
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", handlers=[logging.StreamHandler(), log]
+    )
     try:
         if isinstance(recipe, PublishedRecipe):
             metrics = train_published(recipe, options.test)
@@ -89,12 +95,14 @@ def _recipe(options: argparse.Namespace) -> Recipe | PublishedRecipe:
     from ..training.recipe import Recipe, read_recipe
 
     given = {name: getattr(options, name) for name in ("images", "table") if getattr(options, name)}
+    if options.split:
+        given["split_column"] = options.split
     if options.config:
         recipe = read_recipe(options.config)
         recipe.data = dataclasses.replace(recipe.data, **given)
         recipe.out = options.out or recipe.out
         return recipe
-    if len(given) < 2 or not options.out:
+    if not (options.images and options.table and options.out):
         raise InputError("give --config, or --images, --table and --out")
     data = DataConfig(**given)
     if options.metric == "ma_agiqa_owl2":

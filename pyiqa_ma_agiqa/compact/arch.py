@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from ..experts import GatedExperts, Mixture
+from ..experts import mixture
 from ..input_checks import check_tensor
 from ..own_network import OwnReading
 from .arithmetic import floats, integers
+from .familiarity import Familiarity
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
-from .semantic import COHERENCE, CONTENT, QUALITY, SemanticEncoder, split_summary
+from .semantic import COHERENCE, CONTENT, SUMMARY, SemanticEncoder, late_summary
 from .shipped import shipped_weights
 from .storage import load_weights
 
@@ -26,6 +29,26 @@ CHUNK = 16
 """Images that pass the backbones at once; bounds the memory of large batches."""
 CHUNK_ON_CPU = 4
 """More do not fit the processor's caches."""
+EVERYTHING = QualityBranch.width + math.prod(SUMMARY)
+"""How many numbers both networks say of an image."""
+
+
+class Judgement(NamedTuple):
+    """What the experts make of images.
+
+    Attributes:
+        score: (N, 1), in MOS.
+        gate: (N, 3).
+        shares: (N, 3), which sum to the score.
+        familiarity: (N, 1), 0 to 1.
+        interval: (N, 2), low and high end of the 90 % prediction interval, in MOS.
+    """
+
+    score: torch.Tensor
+    gate: torch.Tensor
+    shares: torch.Tensor
+    familiarity: torch.Tensor
+    interval: torch.Tensor
 
 
 class MAAGIQA(OwnReading, nn.Module):
@@ -36,13 +59,14 @@ class MAAGIQA(OwnReading, nn.Module):
     the ViT-B/8 + Swin quality branch, both in integers of 8 bits. Trained by this project on
     AGIQA-3K. It is **not** the published system and not its weights.
 
-    .. math:: s = W (g_1 e_{sem} + g_2 e_{coh} + g_3 e_q) + b
+    .. math:: s = v_{sem} + v_{coh} + g v_q + b
 
-    - :math:`e_{sem}`, semantic content: Linear of the class tokens of the tower's late blocks.
-    - :math:`e_{coh}`, coherence: Linear of the statistics of the late blocks' patch tokens.
-    - :math:`e_q`, quality: Linear of the mean features of the quality branch on native pixels and
-      of the class token and patch statistics of the early and middle blocks.
-    - :math:`g`: linear gate over all three; see `GatedExperts`.
+    - :math:`v_{sem}`, semantic content: linear in the class tokens of the tower's late blocks.
+    - :math:`v_{coh}`, coherence: linear in the statistics of the late blocks' patch tokens. Both are fitted
+      without the others, so that they stand by themselves on images of any generator.
+    - :math:`v_q`, quality: what early blocks and pixels add; linear in everything that both networks say.
+      They recognise generators, too, so
+    - :math:`g`, the gate, closes this expert on images unlike the training images; see `Familiarity`.
 
     Args:
         pretrained: load the weights that the package carries; ``False`` for random weights.
@@ -54,8 +78,6 @@ class MAAGIQA(OwnReading, nn.Module):
     Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
     Assessment*, ACM MM 2024, sections 3.2 and 3.3.
     """
-
-    width = 17
 
     def __init__(
         self, pretrained: bool = True, pretrained_model_path: str | os.PathLike | None = None
@@ -74,10 +96,11 @@ class MAAGIQA(OwnReading, nn.Module):
         with torch.device("meta" if path else "cpu"):
             self.encoder = SemanticEncoder()
             self.branch = QualityBranch()
-            self.semantic_expert = nn.Linear(CONTENT, self.width)
-            self.coherence_expert = nn.Linear(COHERENCE, self.width)
-            self.quality_expert = nn.Linear(QualityBranch.width + QUALITY, self.width)
-            self.experts = GatedExperts(self.width)
+            self.semantic_expert = nn.Linear(CONTENT, 1)
+            self.coherence_expert = nn.Linear(COHERENCE, 1)
+            self.quality_expert = nn.Linear(EVERYTHING, 1)
+            self.bias = nn.Parameter(torch.zeros(1))
+            self.familiarity = Familiarity(EVERYTHING)
         if path:
             load_weights(self, Path(path))
         self.eval()
@@ -109,7 +132,8 @@ class MAAGIQA(OwnReading, nn.Module):
         Returns:
             Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
             ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
-            quality, and ``quality_map`` (N, h, w), whose mean is the share of quality.
+            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, h, w), whose
+            mean is the share of quality.
 
         Raises:
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
@@ -149,31 +173,38 @@ class MAAGIQA(OwnReading, nn.Module):
         """
         return self.encoder(encoder, steps), self.branch(branch, steps)
 
-    def mix(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Mixture:
+    def judge(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Judgement:
         """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
-        content, coherence, quality = split_summary(summary)
-        pairs = (
-            (self.semantic_expert, content),
-            (self.coherence_expert, coherence),
-            (self.quality_expert, torch.cat([features, quality], dim=1)),
+        everything = torch.cat([features, summary.flatten(1)], dim=1)
+        experts = (self.semantic_expert, self.coherence_expert, self.quality_expert)
+        read = (*late_summary(summary), everything)
+        verdicts = [
+            steps.dense(values, expert.weight, expert.bias)
+            for expert, values in zip(experts, read, strict=True)
+        ]
+        strangeness = self.familiarity(everything, steps)
+        quality = self.familiarity.gate(strangeness)
+        always = torch.ones_like(quality)
+        score, gate, shares = mixture(
+            torch.cat(verdicts, 1), torch.cat([always, always, quality], 1), self.bias
         )
-        vectors = [steps.dense(values, expert.weight, expert.bias) for expert, values in pairs]
-        mixture = self.experts(torch.stack(vectors, dim=1), steps.dense)
-        return Mixture(*(part.float() for part in mixture))
+        half = self.familiarity.half_width(strangeness)
+        interval = torch.cat([score - half, score + half], 1)
+        parts = score, gate, shares, self.familiarity.likeness(strangeness), interval
+        return Judgement(*(part.float() for part in parts))
 
     def _parts(
         self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType
     ) -> dict[str, torch.Tensor]:
-        mixture = self.mix(summary, steps.mean(features, (2, 3)), steps)
-        quality_map = self._quality_map(features, mixture.gate[:, 2], mixture.shares[:, 2], steps)
-        return mixture._asdict() | {"quality_map": quality_map}
+        judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
+        quality_map = self._quality_map(features, judgement.gate[:, 2], judgement.shares[:, 2], steps)
+        return judgement._asdict() | {"quality_map": quality_map}
 
     def _quality_map(
         self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor, steps: ModuleType
     ) -> torch.Tensor:
         """The share of quality by patch: exact, since everything after the features is linear in them."""
-        weight = self.quality_expert.weight[:, : QualityBranch.width]
-        verdict = steps.dense(self.experts.output.weight, weight.t())
+        verdict = self.quality_expert.weight[:, : QualityBranch.width]
         local = steps.dense(features.permute(0, 2, 3, 1), verdict).squeeze(3)
         centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()
         return share[:, None, None] + gate[:, None, None] * centred

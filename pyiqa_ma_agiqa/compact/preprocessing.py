@@ -15,23 +15,23 @@ from .arithmetic.exact import doubled
 
 PATCH = 16
 """Side of a patch of the semantic encoder, in pixels."""
-ENCODER_SIDE = 224
+ENCODER_SIDE = 272
 """The encoder view has about this side squared in area."""
-BRANCH_SIDES = (448, 576)
+BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 WIDEST = 12.0
 """Aspect ratios beyond this one are squeezed to it."""
 
 
 def encoder_size(height: int, width: int) -> tuple[int, int]:
-    """Size of the encoder view: multiples of 16, area about 224², aspect ratio kept."""
+    """Size of the encoder view: multiples of 16, area about 272², aspect ratio kept."""
     root = math.sqrt(_aspect(height, width))
     cells = ENCODER_SIDE / PATCH
     return PATCH * round(cells / root), PATCH * round(cells * root)
 
 
 def branch_size(height: int, width: int) -> tuple[int, int]:
-    """Size of the quality view: the image's own where its area lies within 448² to 576²."""
+    """Size of the quality view: the image's own where its area lies within 448² to 1024²."""
     aspect = _aspect(height, width)
     side = math.sqrt(height * width)
     low, high = BRANCH_SIDES
@@ -54,10 +54,10 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) in [0, 1] to (N, 3, 16a, 16b) in [0, 1], ab about 196."""
+    """(N, 3, H, W) in [0, 1] to (N, 3, 16a, 16b) in [0, 1], ab about 289."""
     return resize(pixels, encoder_size(*pixels.shape[-2:]))
 
 
 def branch_view(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) in [0, 1] to (N, 3, h, w) in [0, 1], hw between 448² and 576²."""
+    """(N, 3, H, W) in [0, 1] to (N, 3, h, w) in [0, 1], hw between 448² and 1024²."""
     return resize(pixels, branch_size(*pixels.shape[-2:]))

@@ -15,16 +15,18 @@ from .preprocessing import PATCH
 
 DEPTHS = (2, 4, 6, 8, 10, 12)
 """Blocks after which the tokens are summed up."""
-EARLY_AND_MIDDLE = 4
-"""How many of `DEPTHS` speak of quality; the others, late ones, speak of meaning."""
+EARLY_AND_MIDDLE = 3
+"""How many of `DEPTHS` come before the late ones, which speak of meaning."""
 
 WIDTH = 768
 HEADS = 12
 GRID = 14
 """Patches on a side of the image that the position embeddings were learned with."""
 LATE = len(DEPTHS) - EARLY_AND_MIDDLE
-CONTENT, COHERENCE, QUALITY = LATE * WIDTH, LATE * 2 * WIDTH, EARLY_AND_MIDDLE * 3 * WIDTH
-"""How many numbers each expert reads of a summary."""
+SUMMARY = (len(DEPTHS), 3, WIDTH)
+"""Depth, (class token, patch mean, patch deviation), width."""
+CONTENT, COHERENCE = LATE * WIDTH, LATE * 2 * WIDTH
+"""How many numbers the experts on meaning read of a summary."""
 
 
 class Block(nn.Module):
@@ -85,12 +87,15 @@ class SemanticEncoder(nn.Module):
         self.register_buffer("norm_bias", torch.zeros(WIDTH))
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTHS[-1]))
 
-    def forward(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
+    def forward(
+        self, view: torch.Tensor, steps: ModuleType = integers, kept: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Sum up the tokens.
 
         Args:
             view: (N, 3, 16a, 16b), RGB in [0, 1].
             steps: module `integers`, or `floats` for a gradient.
+            kept: takes in the patch tokens (N, ab, 768) of each depth.
 
         Returns:
             (N, 6, 3, 768) float32: depth, (class token, patch mean, patch deviation), width.
@@ -105,6 +110,8 @@ class SemanticEncoder(nn.Module):
                 summaries.append(
                     torch.stack([tokens[:, 0], average, steps.deviation(patches, average, 1)], dim=1)
                 )
+                if kept is not None:
+                    kept.append(patches)
         return torch.stack(summaries, dim=1)
 
     def embed(self, view: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
@@ -127,15 +134,15 @@ class SemanticEncoder(nn.Module):
         return grid.flatten(1).t()
 
 
-def split_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What each expert reads.
+def late_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the experts on meaning read.
 
     Args:
         summary: (N, 6, 3, 768) of `SemanticEncoder`.
 
     Returns:
-        Semantic content (N, 1536): class tokens of the late blocks. Coherence (N, 3072): patch
-        mean and deviation of the late blocks. Quality (N, 9216): all of the other blocks.
+        Semantic content (N, 2304): class tokens of the late blocks. Coherence (N, 4608): patch
+        mean and deviation of the late blocks.
     """
     late = summary[:, EARLY_AND_MIDDLE:]
-    return late[:, :, 0].flatten(1), late[:, :, 1:].flatten(1), summary[:, :EARLY_AND_MIDDLE].flatten(1)
+    return late[:, :, 0].flatten(1), late[:, :, 1:].flatten(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,17 @@ class Ratings:
         paths: M image files.
         mos: (M,) float32, on the scale of the CSV.
         part: (M,) "train", "val" or "test".
+        everywhere: (M,) whether an image is of the train part by every column of the split table.
+        generators: (M,) text; empty where the generator of no image is known.
+        deviation: (M,) standard deviation among raters; ones where it is not known.
     """
 
     paths: list[Path]
     mos: np.ndarray
     part: np.ndarray
+    everywhere: np.ndarray
+    generators: np.ndarray
+    deviation: np.ndarray
 
     def rows(self, part: str) -> np.ndarray:
         """Row numbers of one part."""
@@ -53,24 +60,46 @@ class Ratings:
                 )
         kept = np.isin(self.part, parts)
         paths = [path for path, keep in zip(self.paths, kept, strict=True) if keep]
-        return Ratings(paths, self.mos[kept], self.part[kept])
+        others = (self.mos, self.part, self.everywhere, self.generators, self.deviation)
+        return Ratings(paths, *(values[kept] for values in others))
 
 
 @dataclass
 class DataConfig:
-    """Where images and ratings are; paths are relative to the working directory."""
+    """Where images and ratings are; paths are relative to the working directory.
+
+    Attributes:
+        deviation_column: of the table: standard deviation among the raters of an image.
+        generator_pattern: regular expression; what its first group finds in a name is the generator.
+    """
 
     images: str
     table: str
     mos_column: str = "mos"
     split_table: str | None = None
     split_column: str = "split"
+    deviation_column: str | None = None
+    generator_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            groups = re.compile(self.generator_pattern or "()").groups
+        except re.error as error:
+            raise InputError(f"generator_pattern: not a regular expression ({error})") from None
+        if not groups:
+            raise InputError("generator_pattern: has no group; put what names the generator in ( )")
 
     def read(self, test: bool) -> Ratings:
         """The checked ratings, those of the test part only where they are asked for; see `read_ratings`."""
         split_table = Path(self.split_table) if self.split_table else None
         ratings = read_ratings(
-            Path(self.images), Path(self.table), self.mos_column, split_table, self.split_column
+            Path(self.images),
+            Path(self.table),
+            self.mos_column,
+            split_table,
+            self.split_column,
+            deviation_column=self.deviation_column,
+            generator_pattern=self.generator_pattern,
         )
         try:
             return ratings.only(*PARTS) if test else ratings.only("train", "val")
@@ -110,6 +139,8 @@ def read_ratings(
     split_table: Path | None = None,
     split_column: str = "split",
     seed: int = 20,
+    deviation_column: str | None = None,
+    generator_pattern: str | None = None,
 ) -> Ratings:
     """Read and check a CSV with the columns ``name``, ``mos`` and, if there is one, ``split``.
 
@@ -119,22 +150,29 @@ def read_ratings(
         mos_column: its column of scores, higher is better.
         split_table: another CSV with ``name`` and the split, if it is not in the table.
         split_column: values train, val, test. Without one: 70/10/20 by the seed.
+        deviation_column, generator_pattern: see `DataConfig`.
 
     Raises:
         InputError: lists the bad rows by line number and name.
     """
-    lines, rows = _read_csv(table, ["name", mos_column])
+    lines, rows = _read_csv(table, ["name", mos_column, *([deviation_column] if deviation_column else [])])
     names = [row["name"] for row in rows]
     paths = [images / name for name in names]
     parts = [row[split_column] for row in rows] if rows and split_column in rows[0] else None
     if split_table is not None:
-        parts = _split(names, split_table, split_column)
+        parts, everywhere = _split(names, split_table, split_column)
     mos = [_number(row[mos_column]) for row in rows]
+    deviation = [_number(row[deviation_column]) if deviation_column else 1.0 for row in rows]
+    generators = [_generator(name, generator_pattern) for name in names]
     times = Counter(map(os.path.normpath, names))
     problems = []
     for number, name in enumerate(names):
         if not np.isfinite(mos[number]):
             why = "its MOS is not a number"
+        elif not 0 <= deviation[number] < float("inf"):
+            why = f"its {deviation_column} is not a number, or below 0"
+        elif generators[number] is None:
+            why = f"the generator_pattern {generator_pattern!r} finds nothing in it"
         elif times[os.path.normpath(name)] > 1:
             why = "the name stands there more than once"
         elif parts is not None and parts[number] not in PARTS:
@@ -147,7 +185,15 @@ def read_ratings(
         more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         listed = "\n  ".join(problems[:LISTED])
         raise InputError(f"{table}: {len(problems)} bad rows; correct or remove them:\n  {listed}{more}")
-    ratings = Ratings(paths, np.array(mos, np.float32), np.array(parts or _drawn(len(names), seed)))
+    part = np.array(parts or _drawn(len(names), seed))
+    ratings = Ratings(
+        paths,
+        np.array(mos, np.float32),
+        part,
+        np.array(everywhere) if split_table is not None else part == "train",
+        np.array(generators),
+        np.array(deviation, np.float32),
+    )
     for name in ("train", "val"):
         of_part = ratings.mos[ratings.rows(name)]
         if len(of_part) < LEAST[name]:
@@ -179,14 +225,27 @@ def _read_csv(path: Path, columns: list[str]) -> tuple[list[int], list[dict[str,
     return [line for line, _ in numbered], [row for _, row in numbered]
 
 
-def _split(names: list[str], table: Path, column: str) -> list[str]:
-    """The part of each name by another table; empty for a name that it does not have."""
+def _split(names: list[str], table: Path, column: str) -> tuple[list[str], list[bool]]:
+    """The part of each name by another table, and whether it is "train" in all columns of parts.
+
+    The part is empty for a name that the table does not have.
+    """
     _, rows = _read_csv(table, ["name", column])
     twice = [name for name, times in Counter(row["name"] for row in rows).items() if times > 1]
     if twice:
         raise InputError(f"{table}: {twice[0]} stands there more than once; remove one of the rows")
-    part_of = {row["name"]: row[column] for row in rows}
-    return [part_of.get(name, "") for name in names]
+    row_of = {row["name"]: row for row in rows}
+    found = [row_of.get(name, {column: ""}) for name in names]
+    everywhere = [all(value == "train" for value in row.values() if value in PARTS) for row in found]
+    parts = [row[column] for row in found]
+    return parts, [part == "train" and train for part, train in zip(parts, everywhere, strict=True)]
+
+
+def _generator(name: str, pattern: str | None) -> str | None:
+    if pattern is None:
+        return ""
+    found = re.search(pattern, name)
+    return found.group(1) if found else None
 
 
 def _drawn(count: int, seed: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Graded degradations of an image: blur, noise, JPEG compression, downscaling.
 
-Training ranks copies by strength with them (`training/quality_stage.py`) and
-`benchmarks/` measures monotonicity with them.
+Training has copies fall by strength with them, and `benchmarks/` measures monotonicity with them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from PIL import Image
+
+from .data import ImageSource
 
 Degradation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
@@ -50,3 +51,26 @@ DEGRADATIONS: dict[str, Degradation] = {
     "downscale": downscale,
 }
 """By name: ``f(image, strength, rng)``; image (H, W, 3) uint8 RGB, strength in [0, 1]."""
+GRADES = (0.1, 0.4, 0.7, 1.0)
+"""Strengths of the copies of one image."""
+
+
+class DegradedCopies:
+    """Copies of images, each image in all `GRADES` of one kind, from the mildest on; made when asked for.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        rows: which of them.
+    """
+
+    def __init__(self, images: ImageSource, rows: np.ndarray) -> None:
+        self.images, self.rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(GRADES)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        place, grade = divmod(int(number), len(GRADES))
+        degrade = list(DEGRADATIONS.values())[place % len(DEGRADATIONS)]
+        # Of one image the noise is the same in all grades.
+        return degrade(self.images[self.rows[place]], GRADES[grade], np.random.default_rng(place))

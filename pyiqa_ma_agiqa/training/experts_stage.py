@@ -1,227 +1,246 @@
-"""Stage 2: experts and gate, fitted in closed form on what the frozen tower says.
+"""Experts, gate and interval, fitted in closed form to what both networks say.
 
-Each expert vector holds the expert's verdict first, then a few numbers for the gate to read.
-The verdicts come from one ridge regression of MOS on all summaries, whose weights fall into
-three blocks, one for each expert. The gate is a second ridge regression: of what the verdicts,
-predicted out of fold, leave unexplained.
+Two ridge regressions of MOS: *alone* reads the late blocks only and gives the experts on meaning their
+verdicts; *together* reads everything, and what it says more than the first is the verdict of the quality
+expert. So with the gate open the score is the second one, and with the gate closed the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import pearsonr, spearmanr
+from scipy.special import expit
 
 from ..compact.arch import MAAGIQA
+from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
 from ..compact.quality import QualityBranch
-from ..compact.semantic import split_summary
-from ..experts import EXPERTS
-from .quality_stage import QualityRegressor
+from ..compact.semantic import DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
+from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
-SMALLEST_COMPONENT = 1e-3
-"""Components of a smaller deviation, against the largest, are not read by the gate."""
+COVERAGE = 0.9
+"""Part of the MOS that the intervals are to hold."""
+GROWTHS = np.arange(0, 1.55, 0.05)
+"""How fast the interval may grow with strangeness."""
+LEAST_OF_A_GENERATOR = 30
+"""Generators of fewer images are not left out to see what becomes of strangers."""
 
 
 @dataclass
 class ExpertsStageConfig:
-    """Recipe of stage 2.
+    """Recipe of the experts.
 
     Attributes:
-        ridge: penalty of the verdicts, for standardised inputs of unit mean square in all.
-        content_weight: prior variance of the semantic content weights against the others.
-        gate_ridge: penalty of the gate.
-        folds: parts of the train images for out-of-fold verdicts.
+        ridge: variance of the noise, against that of all weights together.
+        early_weight: prior variance of a weight of an early or middle block, against a late one's.
+        class_weight: that of the class token, against the patch statistics'.
+        branch_weight: that of the branch's features together, against the tower's together.
+        generator_variance: c of `closed_form`; 0 for none.
+        rater_weight: 0: all MOS count the same; 1: by the variance among raters.
+        fall: by how much each step of degradation is expected to lower the score, in MOS.
+        fall_noise: variance of that, against that of all weights together.
+        folds: parts of the train images, each predicted by the others.
     """
 
     ridge: float = 1.0
-    content_weight: float = 2.0
-    gate_ridge: float = 1000.0
+    early_weight: float = 0.3
+    class_weight: float = 2.0
+    branch_weight: float = 0.1
+    generator_variance: float = 0.01
+    rater_weight: float = 0.5
+    fall: float = 0.25
+    fall_noise: float = 1.0
     folds: int = 5
     seed: int = 20
 
     def __post_init__(self) -> None:
         many = float("inf")
-        check_range(self, ridge=(1e-9, many), content_weight=(0, many), gate_ridge=(1e-9, many))
+        check_range(self, ridge=(1e-9, many), early_weight=(0, many), class_weight=(1e-9, many))
+        check_range(self, branch_weight=(0, many), generator_variance=(0, many), rater_weight=(0, 1))
+        check_range(self, fall=(0, many), fall_noise=(1e-9, many))
         check_range(self, folds=(2, 16), seed=(0, 2**32 - 1))
 
 
-@dataclass
-class Blend:
-    """Weight of the branch's own prediction, and the val figures that chose it."""
-
-    weight: float
-    table: list[dict[str, float]]
-
-
-class Inputs:
-    """Standardised inputs of the three experts, scaled so that they have unit mean square in all."""
-
-    def __init__(self, train: np.ndarray, content_weight: float) -> None:
-        parts = _split(train)
-        self.means = [part.mean(0) for part in parts]
-        total = sum(part.shape[1] for part in parts)
-        weights = [content_weight, 1.0, 1.0]
-        self.scales = [
-            np.sqrt(weight / total) / (part.std(0) + 1e-6)
-            for part, weight in zip(parts, weights, strict=True)
-        ]
-
-    def __call__(self, summaries: np.ndarray) -> list[np.ndarray]:
-        parts = zip(_split(summaries), self.means, self.scales, strict=True)
-        return [(part - mean) * scale for part, mean, scale in parts]
+def prior(config: ExpertsStageConfig) -> np.ndarray:
+    """Prior variance (15104,) of each weight: branch features, then the summary; they sum up to 1."""
+    tower = np.ones(SUMMARY)
+    tower[:EARLY_AND_MIDDLE] *= config.early_weight
+    tower[:, 0] *= config.class_weight
+    tower /= tower.sum()
+    branch = np.full(QualityBranch.width, config.branch_weight / QualityBranch.width)
+    together = np.concatenate([branch, tower.reshape(-1)])
+    return together / together.sum()
 
 
-def _split(summaries: np.ndarray) -> list[np.ndarray]:
-    return [part.numpy() for part in split_summary(torch.from_numpy(summaries))]
+LATE = np.concatenate(
+    [np.zeros(QualityBranch.width, bool), (np.arange(len(DEPTHS)) >= EARLY_AND_MIDDLE).repeat(3 * WIDTH)]
+)
+"""(15104,) where `everything` is of late blocks."""
 
 
 @dataclass
 class Fit:
-    """Verdicts, what the gate reads, and the gate, for E experts.
+    """Weights on standardised inputs z = (x - centre) * scale, (15104,) each.
 
     Attributes:
-        weights: for each expert (inputs,), its verdict.
-        components: for each expert (inputs, read), its principal axes, scaled to unit deviation.
-        gate: (E, E, read), what the gate of each expert adds to 1 for what it reads of each expert.
-        mean_mos: mean of the train MOS.
+        alone, together: weights of the two regressions, with their intercepts.
+        axes: (64, 15104), and the part of the prior's variance along each that is known, (64,).
     """
 
-    weights: list[np.ndarray]
-    components: list[np.ndarray]
-    gate: np.ndarray
-    mean_mos: float
+    centre: np.ndarray
+    scale: np.ndarray
+    alone: np.ndarray
+    together: np.ndarray
+    intercepts: tuple[float, float]
+    axes: np.ndarray
+    kept: np.ndarray
 
-    def predict(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """MOS (M,) from standardised inputs (M, n), one array for each expert."""
-        verdicts = np.stack([part @ weight for part, weight in zip(inputs, self.weights, strict=True)], 1)
-        seen = np.stack([part @ axes for part, axes in zip(inputs, self.components, strict=True)], 1)
-        gate = 1 + np.einsum("eir,mir->me", self.gate, seen)
-        return self.mean_mos + (gate * verdicts).sum(1)
+    def predict(self, everything: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """MOS (M,) of both regressions, and strangeness (M,), of (M, 15104)."""
+        inputs = (everything - self.centre) * self.scale
+        explained = ((inputs @ self.axes.T).astype(np.float64) ** 2) @ self.kept
+        whole = np.maximum((inputs.astype(np.float64) ** 2).sum(1), 1e-12)
+        alone, together = (
+            inputs @ weights + intercept
+            for weights, intercept in zip((self.alone, self.together), self.intercepts, strict=True)
+        )
+        return alone, together, 1 - explained / whole
 
 
-def fit_mixture(
-    plain: list[np.ndarray],
-    flipped: list[np.ndarray],
-    mos: np.ndarray,
-    config: ExpertsStageConfig,
-    read: int,
-) -> Fit:
-    """Fit verdicts and gate.
+def fit(seen: Seen, config: ExpertsStageConfig) -> Fit:
+    """Fit both regressions."""
+    variance = prior(config)
+    centre = seen.everything.mean(0)
+    scale = (np.sqrt(variance) / (seen.everything.std(0) + 1e-6)).astype(np.float32)
+    inputs, falls = (seen.everything - centre) * scale, seen.falls * scale
+    penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
+    together, intercept = ridge(inputs, falls, seen, penalties)
+    axes, squares = principal_axes(inputs, AXES)
+    # The late blocks alone have the whole of the prior's variance.
+    share = np.float32(np.sqrt(variance[LATE].sum()))
+    late, of_late = ridge(inputs[:, LATE] / share, falls[:, LATE] / share, seen, penalties)
+    alone = np.zeros_like(together)
+    alone[LATE] = late / share
+    kept = squares / (squares + config.ridge)
+    return Fit(centre, scale, alone, together, (of_late, intercept), axes, kept)
 
-    Args:
-        plain, flipped: standardised inputs (M, n) of the train images and of their mirror images, one
-            array for each expert.
-        mos: (M,).
-        read: how many principal components of each expert's inputs the gate reads.
+
+@dataclass
+class HeldOut:
+    """What is predicted of images by fits that have not seen them: (M,) each."""
+
+    alone: np.ndarray
+    together: np.ndarray
+    strangeness: np.ndarray
+
+    def scores(self, known: np.ndarray) -> np.ndarray:
+        """MOS (M,) behind the gate that percentiles `known` (101,) give."""
+        spread = max(known[75] - known[25], 1e-6)
+        gate = expit((known[CLOSES] - self.strangeness) / (SLOPE * spread))
+        return self.alone + gate * (self.together - self.alone)
+
+    def away(self, known: np.ndarray) -> np.ndarray:
+        """Strangeness in interquartile ranges from the median of known images."""
+        return (self.strangeness - known[50]) / max(known[75] - known[25], 1e-6)
+
+
+def held_out(seen: Seen, parts: Iterable[np.ndarray], config: ExpertsStageConfig) -> HeldOut:
+    """Each part (M,) of the images, by a fit to the others; NaN for images in no part."""
+    found = np.full((3, len(seen)), np.nan)
+    for part in parts:
+        found[:, part] = fit(seen.only(~part), config).predict(seen.everything[part])
+    return HeldOut(*found)
+
+
+@dataclass
+class Calibration:
+    """What the gate and the interval need to know of images that a fit has not seen.
+
+    Attributes:
+        known: (101,) percentiles of their strangeness.
+        width: half of the interval at the median strangeness in MOS, and how fast it grows.
+        coverage: part of the MOS that it holds, of known images, and by generator left out.
     """
-    inputs = [np.concatenate(pair) for pair in zip(plain, flipped, strict=True)]
-    gram = sum(part @ part.T for part in inputs).astype(np.float64)
-    mean_mos = float(mos.mean())
-    target = np.tile(mos - mean_mos, 2).astype(np.float64)
 
-    def ridge(images: np.ndarray) -> list[np.ndarray]:
-        """Weights for each expert from some of the images and their mirror images."""
-        rows = np.concatenate([images, images + len(mos)])
-        penalised = gram[np.ix_(rows, rows)] + config.ridge * np.eye(len(rows))
-        dual = np.linalg.solve(penalised, target[rows]).astype(np.float32)
-        return [part[rows].T @ dual for part in inputs]
-
-    folds = np.random.default_rng(config.seed).integers(config.folds, size=len(mos))
-    verdicts = np.zeros((len(mos), len(plain)))
-    for fold in range(config.folds):
-        held_out = folds == fold
-        for expert, (part, weight) in enumerate(zip(plain, ridge(np.flatnonzero(~held_out)), strict=True)):
-            verdicts[held_out, expert] = part[held_out] @ weight
-    weights = ridge(np.arange(len(mos)))
-
-    components, gate_inputs = [], []
-    for part in plain:
-        axes = np.linalg.eigh(part.T @ part)[1] if part.shape[1] < len(part) else _principal_axes(part)
-        projected = part @ axes[:, -read:]
-        deviation = projected.std(0)
-        # Few images, or copies of some, have fewer components: what is left over would be noise made large.
-        deviation[deviation < SMALLEST_COMPONENT * deviation.max(initial=0)] = np.inf
-        components.append(axes[:, -read:] / deviation)
-        gate_inputs.append(projected / deviation)
-    products = (verdicts[:, :, None] * np.concatenate(gate_inputs, 1)[:, None, :]).reshape(len(mos), -1)
-    left = mos - mean_mos - verdicts.sum(1)
-    penalised = products.T @ products + config.gate_ridge * np.eye(products.shape[1])
-    gate = np.linalg.solve(penalised, products.T @ left).reshape(len(plain), len(plain), read)
-    return Fit(weights, components, gate, mean_mos)
+    known: np.ndarray
+    width: tuple[float, float]
+    coverage: dict[str, float]
 
 
-def fit_experts(
-    model: MAAGIQA, plain: np.ndarray, flipped: np.ndarray, mos: np.ndarray, config: ExpertsStageConfig
-) -> None:
-    """Fit experts and gate and write them into the model.
+def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
+    """Percentiles and interval from train images alone.
 
-    Args:
-        plain, flipped: (M, 6, 3, 768) summaries of the train images and of their mirror images.
-        mos: (M,).
+    Split conformal prediction (Lei et al., *Distribution-free predictive inference for regression*, JASA
+    2018) on known images; the growth is the smallest with which generators left out are covered, too.
     """
-    inputs = Inputs(plain, config.content_weight)
-    _write(model, inputs, fit_mixture(inputs(plain), inputs(flipped), mos, config, model.width - 1))
+    folds = np.random.default_rng(config.seed).integers(config.folds, size=len(seen))
+    of_known = held_out(seen, (folds == fold for fold in np.unique(folds)), config)
+    known = np.percentile(of_known.strangeness, np.linspace(0, 100, QUANTILES))
+    off, away = np.abs(of_known.scores(known) - seen.mos), of_known.away(known)
+
+    names, counts = np.unique(seen.generators, return_counts=True)
+    large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
+    if len(large) < 2:
+        base = _conformal(off)
+        return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
+    strangers = held_out(seen, (seen.generators == name for name in large), config)
+    off_strangers, away_strangers = np.abs(strangers.scores(known) - seen.mos), strangers.away(known)
+    for growth in GROWTHS:
+        base = _conformal(off / np.exp(growth * away))
+        held = off_strangers <= base * np.exp(growth * away_strangers)
+        by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
+        if np.mean(list(by_generator.values())) >= COVERAGE:
+            break
+    kept = float((off <= base * np.exp(growth * away)).mean())
+    return Calibration(known, (base, float(growth)), {"known images": kept} | by_generator)
 
 
-def _principal_axes(part: np.ndarray) -> np.ndarray:
-    """Axes of the largest variance, last, from the Gram matrix."""
-    values, vectors = np.linalg.eigh((part @ part.T).astype(np.float64))
-    return part.T @ (vectors / np.sqrt(np.maximum(values, 1e-9)))
+def _conformal(off: np.ndarray) -> float:
+    rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
+    return float(np.quantile(off, rank, method="higher"))
 
 
 @torch.no_grad()
-def _write(model: MAAGIQA, inputs: Inputs, fit: Fit) -> None:
-    layers = [model.semantic_expert, model.coherence_expert, model.quality_expert]
-    for layer, mean, scale, weight, axes in zip(
-        layers, inputs.means, inputs.scales, fit.weights, fit.components, strict=True
+def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
+    """Write a fit into the model."""
+    alone, more = fit.alone * fit.scale, (fit.together - fit.alone) * fit.scale
+    late = alone[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    centre = fit.centre[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    for expert, weights, middle in (
+        (model.semantic_expert, late[:, 0], centre[:, 0]),
+        (model.coherence_expert, late[:, 1:], centre[:, 1:]),
+        (model.quality_expert, more, fit.centre),
     ):
-        matrix = np.concatenate([weight[:, None], axes], 1).T * scale
-        layer.weight.zero_()
-        layer.weight[:, -matrix.shape[1] :] = torch.from_numpy(matrix).float()
-        layer.bias.copy_(torch.from_numpy(-(matrix @ mean)))
-    gating = model.experts.gating
-    gating.bias.fill_(1)
-    gating.weight.zero_()
-    gate = torch.from_numpy(fit.gate).float()
-    gating.weight.view(len(EXPERTS), len(EXPERTS), model.width)[:, :, 1:] = gate
-    model.experts.output.weight.zero_()
-    model.experts.output.weight[0, 0] = 1
-    model.experts.output.bias.fill_(fit.mean_mos)
+        expert.weight.copy_(torch.from_numpy(weights.reshape(1, -1)))
+        expert.bias.fill_(-float(weights.reshape(-1).astype(np.float64) @ middle.reshape(-1)))
+    model.quality_expert.bias.add_(fit.intercepts[1] - fit.intercepts[0])
+    model.bias.fill_(fit.intercepts[0])
+    familiarity = model.familiarity
+    familiarity.centre.copy_(torch.from_numpy(fit.centre))
+    familiarity.scale.copy_(torch.from_numpy(fit.scale))
+    familiarity.axes.set(torch.from_numpy(fit.axes), torch.zeros(AXES))
+    familiarity.kept.copy_(torch.from_numpy(fit.kept))
+    familiarity.known.copy_(torch.from_numpy(calibration.known))
+    familiarity.width.copy_(torch.tensor(calibration.width))
+
+
+def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calibration:
+    """Fit experts, gate and interval to the train images and write them into the model.
+
+    Args:
+        seen: what the networks say is (M, 15104): mean branch features, then the tower's summary.
+    """
+    calibration = calibrate(seen, config)
+    write(model, fit(seen, config), calibration)
+    return calibration
 
 
 @torch.inference_mode()
-def predict_experts(model: MAAGIQA, summaries: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
-    """MOS (M,) from cached summaries and mean branch features (M, 1280); none before the branch joins."""
-    if features is None:
-        features = np.zeros((len(summaries), QualityBranch.width), np.float32)
-    return model.mix(torch.from_numpy(summaries), torch.from_numpy(features)).score.squeeze(1).numpy()
-
-
-def choose_blend(experts: np.ndarray, branch: np.ndarray, mos: np.ndarray) -> Blend:
-    """The weight, in steps of 0.05, with the best SRCC + PLCC of val predictions (M,)."""
-    table = []
-    for weight in np.arange(0, 0.95, 0.05).round(2):
-        blended = (1 - weight) * experts + weight * branch
-        srcc, plcc = spearmanr(blended, mos)[0], pearsonr(blended, mos)[0]
-        table.append({"weight": float(weight), "srcc": float(srcc), "plcc": float(plcc)})
-    best = max(table, key=lambda row: row["srcc"] + row["plcc"])
-    return Blend(best["weight"], table)
-
-
-@torch.no_grad()
-def join_branch(model: MAAGIQA, branch: QualityRegressor, weight: float) -> None:
-    """Let the branch into the quality expert's verdict.
-
-    Afterwards the score is b + (1 - weight) sum_i g_i v_i + weight g_q (q - b): v_i the verdicts
-    before, q the branch's own prediction. The gate reads what it read before. The model's own branch, in
-    integers, is to be set by the caller.
-    """
-    mean_mos = model.experts.output.bias.item()
-    for layer in (model.semantic_expert, model.coherence_expert, model.quality_expert):
-        layer.weight[0] *= 1 - weight
-        layer.bias[0] *= 1 - weight
-    model.quality_expert.weight[0, : QualityBranch.width] = weight * branch.head.weight[0]
-    model.quality_expert.bias[0] += weight * (branch.head.bias[0] - mean_mos)
+def predict_experts(model: MAAGIQA, everything: np.ndarray) -> np.ndarray:
+    """MOS (M,) that the model makes of (M, 15104)."""
+    features, summaries = np.split(everything, [QualityBranch.width], axis=1)
+    judged = model.judge(torch.from_numpy(summaries.reshape(-1, *SUMMARY)), torch.from_numpy(features))
+    return judged.score.squeeze(1).numpy()

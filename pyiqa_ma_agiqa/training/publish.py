@@ -69,6 +69,8 @@ def result_of(run: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not readable ({error}); give the folder of a finished run") from None
     if "test" not in result["agreement"]:
         raise InputError(f"{path}: has no test figures; repeat `pyiqa-ma-agiqa train` with --test")
+    if not (run / "log.txt").is_file():
+        raise InputError(f"{run / 'log.txt'}: not there; publish what `pyiqa-ma-agiqa train` wrote")
     if not result["trained_at_commit"]:
         raise InputError(f"{path}: does not say at which commit it was trained; train in a checkout")
     return result
@@ -80,7 +82,7 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
     Raises:
         InputError: a run is not finished or does not say all that the manifest tells.
     """
-    result = result_of(run)
+    result, log = result_of(run), run / "log.txt"
     recipe = result["recipe"]
     metrics = {f"AGIQA-3K {recipe['data']['split_column']}, as it ships": result["agreement"]}
     for name, folder in second.items():
@@ -97,12 +99,14 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
         "licence": "Apache-2.0; parts derive from the origins below under their licences",
         "origins": ORIGINS,
         "recipe": {
-            "config": {name: recipe[name] for name in ("quality", "experts")},
+            "config": {name: recipe[name] for name in ("degraded", "quality", "experts")},
             "file": "pyiqa_ma_agiqa/training/agiqa3k.yaml",
             "seed": recipe["experts"]["seed"],
             "trained_at_commit": result["trained_at_commit"],
-            "blend": result["blend"]["weight"],
-            **{name: result[name] for name in ("quality_stage",) if name in result},
+            "command": result["command"],
+            "hours": round(result["seconds"] / 3600, 2),
+            "log": log.read_text(encoding="utf-8").splitlines(),
+            "blend": result["blend"] and result["blend"]["weight"],
         },
         "metrics": metrics,
         "example_scores": score_examples(),

@@ -25,7 +25,7 @@ from .settings import check_range
 
 @dataclass
 class QualityStageConfig:
-    """Recipe of stage 1. Sizes in pixels, rates per step."""
+    """Recipe of stage 1. Sizes in pixels, rates per step; no epochs leave the branch as it starts."""
 
     epochs: int = 12
     crop: int = 256
@@ -39,7 +39,7 @@ class QualityStageConfig:
 
     def __post_init__(self) -> None:
         many = float("inf")
-        check_range(self, epochs=(1, many), crop=(32, 448), batch=(2, many), degraded=(0, self.batch))
+        check_range(self, epochs=(0, many), crop=(32, 448), batch=(2, many), degraded=(0, self.batch))
         check_range(self, rate=(1e-9, 1), decay=(0, 1), average=(0, 0.9999), frozen_stages=(0, 7))
         check_range(self, seed=(0, 2**32 - 1))
 

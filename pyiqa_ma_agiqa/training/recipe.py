@@ -30,10 +30,17 @@ class StartConfig:
 
 @dataclasses.dataclass
 class Recipe:
-    """One training run of ma_agiqa, as a YAML file gives it."""
+    """One training run of ma_agiqa, as a YAML file gives it.
+
+    Attributes:
+        degraded: how many train images have degraded copies, which must fall.
+        summaries: folder of what the tower says, which runs may share; a folder in ``out`` unless given.
+    """
 
     data: DataConfig
     out: str
+    degraded: int = 320
+    summaries: str | None = None
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
     experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)

@@ -11,13 +11,11 @@ from tqdm import tqdm
 from ..compact import preprocessing, semantic
 from ..compact.arithmetic import exact, integers, layers, machine
 from ..compact.preprocessing import encoder_view
-from ..compact.semantic import DEPTHS, WIDTH, SemanticEncoder
+from ..compact.semantic import SUMMARY, SemanticEncoder
 from ..published.semantic_cache import SemanticCache
 from .checkpoint import digest, state_digest
 from .data import ImageSource
 from .quality_stage import to_tensor
-
-SUMMARY = (len(DEPTHS), 3, WIDTH)
 
 
 class Summaries:
@@ -37,27 +35,21 @@ class Summaries:
         sources = (Path(str(module.__file__)).read_bytes() for module in modules)
         identity = f"{state_digest(encoder)} {digest(sources)}"
         encoder.eval()
-        self._caches = {
-            mirrored: SemanticCache(folder, _Tower(encoder, mirrored, identity)) for mirrored in (False, True)
-        }
+        self._cache = SemanticCache(folder, _Tower(encoder, identity))
 
     @torch.inference_mode()
-    def __call__(self, images: ImageSource, rows: np.ndarray, mirrored: bool = False) -> np.ndarray:
+    def __call__(self, images: ImageSource, rows: np.ndarray) -> np.ndarray:
         """Summaries (len(rows), 6, 3, 768) of some images."""
-        kept = self._caches[mirrored]
-        label = "tower, mirror images" if mirrored else "tower"
-        found = [kept(to_tensor([images[row]])) for row in tqdm(rows, desc=label, disable=None)]
+        found = [self._cache(to_tensor([images[row]])) for row in tqdm(rows, desc="tower", disable=None)]
         return torch.cat(found).reshape(-1, *SUMMARY).numpy()
 
 
 class _Tower:
     """The tower as `SemanticCache` knows an encoder: (N, 2, n) for each image, whatever that stands for."""
 
-    def __init__(self, encoder: SemanticEncoder, mirrored: bool, identity: str) -> None:
-        self.encoder, self.mirrored = encoder, mirrored
-        self.identity = f"{identity} mirrored={mirrored}"
+    def __init__(self, encoder: SemanticEncoder, identity: str) -> None:
+        self.encoder, self.identity = encoder, identity
         self.device = torch.device("cpu")
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        view = encoder_view(pixels.flip(3) if self.mirrored else pixels)
-        return self.encoder(view).reshape(len(pixels), 2, -1)
+        return self.encoder(encoder_view(pixels)).reshape(len(pixels), 2, -1)

@@ -8,10 +8,13 @@ import numpy as np
 import pyiqa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from pyiqa_ma_agiqa.compact import arch
 from pyiqa_ma_agiqa.compact.arithmetic import floats
+from pyiqa_ma_agiqa.compact.familiarity import Familiarity
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
 from ..images import batch, picture
@@ -67,20 +70,60 @@ def test_parts_sum_to_the_score(metric):
     torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5)
 
 
-def test_the_gate_depends_on_the_image(metric):
-    gate = metric.net(batch(2, 100, 100), return_parts=True)["gate"]
-    assert (gate[0] - gate[1]).abs().max() > 1e-5
+def seen_by_the_experts(metric, images) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
+    summary, features = metric.net.backbone_passes(encoder_view(images), branch_view(images))
+    return summary, features.mean((2, 3))
 
 
 def test_shares_follow_the_formula(metric):
-    seen = []
-    handle = metric.net.experts.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    parts = metric.net(batch(1, 64, 64), return_parts=True)
-    handle.remove()
-    output = metric.net.experts.output
-    verdicts = seen[0][0].float() @ output.weight[0]
-    by_hand = [parts["gate"][0, i] * verdicts[i] + output.bias / 3 for i in range(3)]
-    torch.testing.assert_close(torch.cat(by_hand), parts["shares"][0])
+    images = batch(2, 64, 64)
+    with torch.no_grad():
+        summary, features = seen_by_the_experts(metric, images)
+        parts, net = metric.net(images, return_parts=True), metric.net
+        late = summary[:, 3:]
+        verdicts = [
+            net.semantic_expert(late[:, :, 0].flatten(1)),
+            net.coherence_expert(late[:, :, 1:].flatten(1)),
+            net.quality_expert(torch.cat([features, summary.flatten(1)], 1)),
+        ]
+        by_hand = parts["gate"] * torch.cat(verdicts, 1) + net.bias / 3
+    torch.testing.assert_close(parts["shares"], by_hand, rtol=0, atol=1e-4)
+    assert torch.equal(parts["gate"][:, :2], torch.ones(2, 2))
+
+
+def test_the_gate_closes_on_strangers(metric):
+    """Half open at the 75th percentile of known images; u by the formula of the posterior variance."""
+    net, images = metric.net, torch.cat([batch(1, 96, 96), torch.rand(1, 3, 96, 96)])
+    summary, features = seen_by_the_experts(metric, images)
+    of = net.familiarity
+    z = ((torch.cat([features, summary.flatten(1)], 1) - of.centre) * of.scale).double()
+    along = z @ of.axes.matrix().double().t()
+    strangeness = 1 - (along.square() * of.kept).sum(1) / z.square().sum(1)
+    spread = (of.known[75] - of.known[25]).double()
+    parts = net(images, return_parts=True)
+    expected = torch.sigmoid((of.known[75] - strangeness) / (0.5 * spread))
+    torch.testing.assert_close(parts["gate"][:, 2].double(), expected, rtol=0, atol=1e-3)
+    rank = (of.known[None] > strangeness[:, None]).double().mean(1)
+    torch.testing.assert_close(parts["familiarity"][:, 0].double(), rank, rtol=0, atol=0.011)
+    width = parts["interval"][:, 1] - parts["interval"][:, 0]
+    base, growth = of.width.double()
+    by_hand = 2 * base * torch.exp(growth * (strangeness - of.known[50]) / spread)
+    torch.testing.assert_close(width.double(), by_hand, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(parts["interval"].mean(1), parts["score"][:, 0], rtol=0, atol=1e-5)
+
+
+@given(levels=st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_what_is_stranger_is_less_familiar_has_a_lower_gate_and_a_wider_interval(levels):
+    of = Familiarity(8)
+    of.known.copy_(torch.linspace(0.3, 0.8, 101))
+    of.width.copy_(torch.tensor([0.6, 0.5]))
+    strangeness = torch.tensor(sorted(levels)).double()[:, None]
+    found = of.likeness(strangeness), of.gate(strangeness), -of.half_width(strangeness)
+    for values in found:
+        assert (values.diff(dim=0) <= 1e-12).all()
+    assert ((found[0] >= 0) & (found[0] <= 1)).all()
+    assert of.likeness(torch.tensor([[0.55]]).double()).item() == pytest.approx(0.5, abs=1e-6)
 
 
 def test_the_map_answers_to_a_local_change(metric):

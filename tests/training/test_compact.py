@@ -20,15 +20,10 @@ from pyiqa_ma_agiqa.compact.preprocessing import branch_view
 from pyiqa_ma_agiqa.training import compact as train
 from pyiqa_ma_agiqa.training import quality_stage
 from pyiqa_ma_agiqa.training.agreement import agreement, logistic
-from pyiqa_ma_agiqa.training.data import Images, read_ratings
-from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, noise
-from pyiqa_ma_agiqa.training.experts_stage import (
-    ExpertsStageConfig,
-    choose_blend,
-    fit_experts,
-    join_branch,
-    predict_experts,
-)
+from pyiqa_ma_agiqa.training.blending import choose_blend, gated_branch, join_branch
+from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
+from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, GRADES, DegradedCopies, noise
+from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, fit_experts, predict_experts
 from pyiqa_ma_agiqa.training.float_networks import FloatBranch
 from pyiqa_ma_agiqa.training.objective import correlation_loss, degradation_loss, order_loss
 from pyiqa_ma_agiqa.training.quality_stage import (
@@ -37,8 +32,8 @@ from pyiqa_ma_agiqa.training.quality_stage import (
     branch_features,
     centre_head,
     predict_branch,
-    to_tensor,
 )
+from pyiqa_ma_agiqa.training.recipe import Recipe
 from pyiqa_ma_agiqa.training.rounding import integer_branch
 from pyiqa_ma_agiqa.training.summaries import Summaries
 
@@ -107,34 +102,38 @@ def figures_of(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 
 
-def of_parts(run: Path, folder: Path):
-    """Experts fitted once more on what the tower said of train, and the branch of the first stage."""
+@pytest.fixture(scope="module")
+def parts(folder, whole_run):
+    """Experts fitted once more to what is said of train, the tuned branch, and what is said of val."""
+    recipe = Recipe(DataConfig(str(folder), str(folder / "ratings.csv")), str(whole_run), quality=LITTLE)
     ratings = read_ratings(folder, folder / "ratings.csv")
     fitted, images = ratings.rows("train"), Images(ratings.paths)
     model = MAAGIQA()
     quality = QualityRegressor(FloatBranch(), 0.0)
-    state = torch.load(run / "quality.pt", weights_only=True)["average"]
+    state = torch.load(whole_run / "quality.pt", weights_only=True)["average"]
     quality.load_state_dict(
         {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
     )
-    branch = integer_branch(quality.branch, (branch_view(to_tensor([images[row]])) for row in fitted))
-    centre_head(quality, branch_features(branch, images, fitted), ratings.mos[fitted])
-    summaries = Summaries(model.encoder, run / "summaries")
-    plain, mirrored = summaries(images, fitted), summaries(images, fitted, mirrored=True)
-    fit_experts(model, plain, mirrored, ratings.mos[fitted], ExpertsStageConfig())
-    return model, quality, summaries(images, VAL), branch_features(branch, images, VAL)
+    model.branch = integer_branch(
+        quality.branch, map(branch_view, train.calibration_images(ratings, images)())
+    )
+    summaries = Summaries(model.encoder, whole_run / "summaries")
 
+    def see(source, rows):
+        features = branch_features(model.branch, source, rows)
+        return np.concatenate([features, summaries(source, rows).reshape(len(rows), -1)], 1)
 
-@pytest.fixture(scope="module")
-def parts(folder, whole_run):
-    return of_parts(whole_run, folder)
+    seen = train.seen_by(see, images, ratings, recipe)
+    fit_experts(model, seen, ExpertsStageConfig(branch_weight=0.0))
+    centre_head(quality, seen.everything[:, :1280], ratings.mos[fitted])
+    return model, quality, see(images, VAL)
 
 
 @pytest.fixture(scope="module")
 def branch_run(folder, whole_run, parts, tmp_path_factory):
     """A run whose val MOS are what the branch alone says, so that the blend trusts the branch."""
-    _, quality, _, features = parts
-    said = predict_branch(quality, features)
+    model, quality, everything = parts
+    said = gated_branch(model, everything, predict_branch(quality, everything[:, :1280]))
     mos = 1 + 3 * (said - said.min()) / np.ptp(said)
     out = a_copy(whole_run, tmp_path_factory.mktemp("branch"))
     assert call(folder, out, "--table", str(other_table(folder, out / "table.csv", "val", mos))) == 0
@@ -151,13 +150,10 @@ def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, bran
 
     weight = figures_of(out)["blend"]["weight"]
     assert weight > 0.5
-    model, quality, summaries, features = parts
-    mixture = model.mix(torch.from_numpy(summaries), torch.zeros(len(VAL), 1280))
-    experts, gate = mixture.score.squeeze(1).detach().numpy(), mixture.gate[:, 2].detach().numpy()
-    mean = model.experts.output.bias.item()
-    branch = weight * gate * (predict_branch(quality, features) - mean)
-    by_hand = mean + (1 - weight) * (experts - mean) + branch
-    assert np.ptp(branch) > 0.02
+    model, quality, everything = parts
+    experts = predict_experts(model, everything)
+    branch = gated_branch(model, everything, predict_branch(quality, everything[:, :1280]))
+    by_hand = (1 - weight) * experts + weight * branch
     np.testing.assert_allclose(scores, by_hand, atol=1e-4)
 
     told, found = figures_of(out)["agreement"]["val"], agreement(scores, mos)
@@ -170,19 +166,18 @@ def test_val_chooses_the_blend_and_nothing_else(whole_run, branch_run):
     weights = [figures_of(run)["blend"]["weight"] for run in (whole_run, branch_run[0])]
     assert weights[0] != weights[1]
     for name, tensor in before.items():
-        if name.startswith(("semantic_expert.", "coherence_expert.", "quality_expert.")):
-            # The first row, an expert's verdict, is what the branch joins.
-            assert torch.equal(tensor[1:], after[name][1:])
-            if not name.startswith("quality_expert."):
-                torch.testing.assert_close(tensor[0] / (1 - weights[0]), after[name][0] / (1 - weights[1]))
-        else:
+        if name.startswith(("semantic_expert.", "coherence_expert.")):
+            torch.testing.assert_close(tensor / (1 - weights[0]), after[name] / (1 - weights[1]))
+        elif not name.startswith("quality_expert."):
             assert torch.equal(tensor, after[name]), name
 
 
 def test_the_test_part_is_read_only_when_asked_for_and_changes_nothing(folder, whole_run, tmp_path, capsys):
     assert set(figures_of(whole_run)["agreement"]) == {"val"}
     read = {path for path in (whole_run / "summaries").rglob("*") if path.is_file()}
-    assert len(read) == 2 * PICTURES + len(VAL), "mirror images are those of train alone, test is not read"
+    copies = 16 * len(GRADES)
+    assert len(read) <= PICTURES + copies + len(VAL), "test is not read"
+    assert len(read) > PICTURES + copies // 2
 
     out = a_copy(whole_run, tmp_path / "asked")
     table = other_table(folder, tmp_path / "table.csv", "test", np.array([9.0, 1.0, 5.0, 3.0]))
@@ -204,7 +199,7 @@ def test_train_ratings_are_what_is_learned(folder, whole_run, tmp_path, capsys):
     out = a_copy(whole_run, tmp_path / "learned", first_stage=False)
     assert call(folder, out, "--table", str(table)) == 0
     before, after = (load_file(run / "weights.safetensors") for run in (whole_run, out))
-    for name in ("semantic_expert.weight", "quality_expert.weight", "experts.gating.weight"):
+    for name in ("semantic_expert.weight", "quality_expert.weight", "bias"):
         assert not torch.equal(before[name], after[name])
     head = "branch.head.weight"
     assert not torch.equal(before[head], after[head])
@@ -232,7 +227,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, whole_run, tmp_p
     assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 1
     assert f"goes on with what is in {out}" in capsys.readouterr().err
     (out / "quality.part.pt").write_bytes(b"of a run that was killed")
-    assert interrupted_after(Images, "__getitem__", 4 * 4 + len(VAL) + 12) == 130  # between two summaries
+    assert (
+        interrupted_after(Images, "__getitem__", 4 * 4 + len(VAL) + 12) == 130
+    )  # when the branch has learned
     assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 2
     assert not (out / "weights.safetensors").exists()
     with monkeypatch.context() as patch:  # stage 1 must not run again
@@ -256,8 +253,6 @@ def test_summaries_are_of_these_images_and_this_tower(folder, tmp_path):
 
     encoder.forward = asked
     np.testing.assert_array_equal(Summaries(encoder, tmp_path)([image], rows), first)
-    with pytest.raises(AssertionError, match="was asked"):
-        Summaries(encoder, tmp_path)([image], rows, mirrored=True)
     with torch.no_grad():
         encoder.class_token += 1
     with pytest.raises(AssertionError, match="was asked"):
@@ -273,48 +268,31 @@ def test_without_a_split_it_is_70_10_20_and_seeded(folder, tmp_path):
     assert (ratings.part == read_ratings(folder, table, seed=3).part).all()
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    """A random model with experts fitted to 60 made-up summaries, the summaries and their MOS."""
+def test_the_branch_joins_at_the_stated_weight():
     torch.manual_seed(0)
     model = MAAGIQA(pretrained=False)
-    rng = np.random.default_rng(0)
-    summaries = rng.standard_normal((60, 6, 3, 768), dtype=np.float32)
-    mos = (2.5 + 2 * summaries[:, 5, 0].mean(1) * 27 + summaries[:, 0, 1, 0] / 2).astype(np.float32)
-    fit_experts(model, summaries, summaries + 0.01, mos, ExpertsStageConfig(ridge=0.01))
-    return model, summaries, mos
-
-
-def test_fitted_experts_predict_what_they_were_fitted_to(fitted):
-    model, summaries, mos = fitted
-    assert np.corrcoef(predict_experts(model, summaries), mos)[0, 1] > 0.95
-
-
-def test_few_images_do_not_make_the_gate_wild(fitted):
-    """Eight pictures, each twice, have seven principal components; the gate reads sixteen."""
-    model, summaries, mos = MAAGIQA(pretrained=False), *fitted[1:]
-    few = np.concatenate([summaries[:8], summaries[:8]])
-    fit_experts(model, few, few + 0.01, mos[:16], ExpertsStageConfig())
-    mixture = model.mix(torch.from_numpy(summaries[20:]), torch.zeros(40, 1280))
-    assert (mixture.gate - 1).abs().max() < 1
-    assert (mixture.score - mos[:16].mean()).abs().max() < 10
-
-
-def test_the_branch_joins_at_the_stated_weight(fitted):
-    model, _, _ = fitted
     quality = QualityRegressor(model.branch, 2.5).eval()
     torch.nn.init.normal_(quality.head.weight, std=0.1)
     image = batch(1, 448, 448)
     with torch.inference_mode():
         before = model(image, return_parts=True)
         branch = quality(image)
-        mean_mos = model.experts.output.bias.item()
         join_branch(model, quality, 0.3)
         after = model(image, return_parts=True)
-    torch.testing.assert_close(after["gate"], before["gate"], rtol=0, atol=1e-4)
-    verdicts = before["score"][:, 0] - mean_mos
-    expected = mean_mos + 0.7 * verdicts + 0.3 * before["gate"][:, 2] * (branch - mean_mos)
+    assert torch.equal(after["gate"], before["gate"])
+    mean = model.bias.item()
+    expected = mean + 0.7 * (before["score"][:, 0] - mean) + 0.3 * before["gate"][:, 2] * (branch - mean)
     torch.testing.assert_close(after["score"][:, 0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_copies_are_of_these_images_and_grow_worse():
+    images = [picture(64, 64, seed) for seed in range(6)]
+    copies = DegradedCopies(images, np.array([1, 3, 4, 5]))
+    assert len(copies) == 4 * len(GRADES)
+    for place, row in enumerate((1, 3, 4, 5)):
+        errors = [np.mean((copies[place * 4 + grade].astype(float) - images[row]) ** 2) for grade in range(4)]
+        assert 0 < errors[0] < errors[1] < errors[2] < errors[3]
+    assert np.array_equal(copies[5], copies[5])
 
 
 def test_the_blend_is_the_best_on_val():

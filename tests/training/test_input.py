@@ -140,7 +140,7 @@ def test_a_split_of_its_own_table(folder, tmp_path):
         ("quality: {epochs: 2.5}", r"quality\.epochs: 2\.5 is not a whole number"),
         ("quality: {rate: 4e-4}", r"quality\.rate: '4e-4' is not a number; write it with a point"),
         ("quality: {rate: .nan}", r"quality\.rate: nan is not within"),
-        ("quality: {epochs: 0}", r"quality\.epochs: 0 is not at least 1"),
+        ("quality: {epochs: -1}", r"quality\.epochs: -1 is not at least 0"),
         ("quality: 3", "quality: not settings"),
         ("experts: {folds: 1}", r"experts\.folds: 1 is not within 2 to 16"),
         ("bits: 8", "bits: no such setting"),

@@ -19,7 +19,8 @@ from ..conftest import ROOT
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = {
     "data": {"split_column": "official"},
-    "quality": {"epochs": 12},
+    "degraded": 320,
+    "quality": {"epochs": 0},
     "experts": {"seed": 20},
 }
 
@@ -45,12 +46,14 @@ def run_of(tmp_path):
         figures = {part: {"srcc": len(name) / 10} for part in parts}
         result = {
             "recipe": RECIPE,
-            "quality_stage": "kept",
             "trained_at_commit": commit,
+            "command": "pyiqa-ma-agiqa train --test",
+            "seconds": 1800,
             "blend": {"weight": 0.35},
             "agreement": figures,
         }
         (run / "metrics.json").write_text(json.dumps(result))
+        (run / "log.txt").write_text("began\nended\n")
         return run
 
     return make
@@ -68,6 +71,8 @@ def test_a_run_is_published(checkout, run_of):
     assert (shipped["bytes"], shipped["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert set(shipped["recipe"]) == set(before[0]["recipe"])
     assert (shipped["recipe"]["trained_at_commit"], shipped["recipe"]["blend"]) == (COMMIT, 0.35)
+    told = [shipped["recipe"][name] for name in ("command", "hours", "log")]
+    assert told == ["pyiqa-ma-agiqa train --test", 0.5, ["began", "ended"]]
     assert set(shipped["metrics"]) == set(before[0]["metrics"])
     assert [figures["test"]["srcc"] for figures in shipped["metrics"].values()] == [0.5, 0.6]
     example = "examples/landscape.png"

@@ -16,6 +16,10 @@ def mean(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
     return values.mean(dim)
 
 
+def total(values: torch.Tensor, dim: int) -> torch.Tensor:
+    return values.sum(dim)
+
+
 def deviation(values: torch.Tensor, average: torch.Tensor, dim: int) -> torch.Tensor:
     return values.std(dim)
 
@@ -30,6 +34,10 @@ def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torc
 
 def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
     return F.linear(values, layer.matrix(), layer.bias)
+
+
+def project(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
+    return F.linear(values, layer.matrix())
 
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from . import machine
-from .exact import doubled, exact_linear, exact_mean, rounded
+from .exact import doubled, exact_linear, exact_mean, exact_sum, rounded
 from .layers import EPSILON, LARGEST, MIDDLE, QuantisedConvolution, QuantisedLinear
 
 QUERY_KEY, VALUE, PROBABILITY = 511, 255, 2**15
@@ -30,7 +30,11 @@ PIECE = 2**15
 into pieces of this many, which are a multiple of any vector unit's. Left-over elements of a piece would be
 computed by another exponential, of other last digits."""
 
+FINE = 2**20
+"""Largest integer where float64 sums up products with integers of 8 bits: 2^25 of them stay below 2^53."""
+
 mean = exact_mean
+total = exact_sum
 dense = exact_linear
 
 
@@ -54,6 +58,12 @@ def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
     whole, step = rounded(values.flatten(0, -2), LARGEST, -1)
     result = machine.integer_product(whole, layer.weight).mul_(step).mul_(layer.scale).add_(layer.bias)
     return result.unflatten(0, values.shape[:-1])
+
+
+def project(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
+    """(N, in) to (N, out) float64, without the bias; inputs are rounded to 20 bits, not to 8."""
+    whole, step = rounded(doubled(values), FINE, -1)
+    return (whole @ doubled(layer.weight).t()) * step * doubled(layer.scale)
 
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
