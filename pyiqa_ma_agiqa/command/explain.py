@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Say why images scored so. For each image NAME two files: NAME_explained.png and NAME_explained.html,
-a page that opens without a network. They show the score on the MOS scale with its percentile among
-predictions for AGIQA-3K, the exact share of each expert, and the share of quality by patch over the
-image."""
+a page that opens without a network. They show the score on the MOS scale with its 90 % prediction
+interval and its percentile among predictions for AGIQA-3K, how familiar the image is, the exact share of
+each expert, and the share of quality by patch over the image."""
 EPILOG = """\
 exit status: 0 all images explained, 1 some could not be read (each is named on stderr), 2 not done
 (the message says why).
@@ -124,10 +124,10 @@ def _explained(pixels: torch.Tensor, scorer: Scorer) -> Explanation | str:
 
 
 def _in_short(explanation: Explanation) -> str:
-    from ..explaining.wording import standing, sum_as_shown
+    from ..explaining.wording import acquaintance, expected, standing, sum_as_shown
 
-    place = standing(explanation)
-    return f"{sum_as_shown(explanation)[0]}{f', {place}' if place else ''}"
+    score = ", ".join(filter(None, (sum_as_shown(explanation).score, expected(explanation))))
+    return "; ".join(filter(None, (score, acquaintance(explanation), standing(explanation))))
 
 
 def _write(explanation: Explanation, source: str, target: Path) -> None:

@@ -23,6 +23,8 @@ columns:
   score    empty where the image could not be scored
   error    why; empty where all went well
   width, height    of the file; empty where unknown
+  with --interval: low and high, a 90 % prediction interval for the mean opinion of people, and
+  familiarity, the share (0 to 1) of known images that are stranger than this one
   with --shares: share_semantic_content, share_coherence, share_quality (their sum is the score),
   gate_semantic_content, gate_coherence, gate_quality, and of ma_agiqa also typical_score,
   difference_semantic_content, difference_coherence, difference_quality (their sum is the score, too)
@@ -86,6 +88,11 @@ def add_parser(commands: Any) -> None:
     )
     add_device(parser)
     parser.add_argument("--shares", action="store_true", help="add the shares and gates of the experts")
+    parser.add_argument(
+        "--interval",
+        action="store_true",
+        help="add the 90 %% prediction interval and the familiarity of images (ma_agiqa alone)",
+    )
     parser.add_argument("--column", default="path", help="column of the tables (%(default)s)")
     add_limits(parser)
     again = parser.add_mutually_exclusive_group()
@@ -182,7 +189,7 @@ def _print_rows(request: Request) -> int:
             yield row
 
     with closing(score_at_once(request, progress=not on_terminal)) as rows:
-        for line in csv_lines(counted(rows), output_columns(request.shares)):
+        for line in csv_lines(counted(rows), output_columns(request.shares, request.interval)):
             print(line, file=out, flush=True)
             if out.lost:
                 break

@@ -132,8 +132,8 @@ class MAAGIQA(OwnReading, nn.Module):
         Returns:
             Score (N, 1); with ``return_parts`` a dict of ``score`` (N, 1), ``gate`` (N, 3),
             ``shares`` (N, 3), which sum to the score, in the order semantic content, coherence,
-            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, h, w), whose
-            mean is the share of quality.
+            quality, ``familiarity`` (N, 1), ``interval`` (N, 2) and ``quality_map`` (N, h, w), the share
+            of quality by patch of the branch, whose mean is that share.
 
         Raises:
             InputError: wrong shape, type or range, an empty batch, or values that are not finite.
@@ -141,27 +141,41 @@ class MAAGIQA(OwnReading, nn.Module):
         pixels = check_tensor(x, check_range=self.check_input_range)
         size = min(CHUNK, CHUNK_ON_CPU) if pixels.device.type == "cpu" else CHUNK
         chunks = [
-            self.parts_of_views(encoder_view(chunk), branch_view(chunk)) for chunk in pixels.split(size)
+            self.parts_of_views(encoder_view(chunk), branch_view(chunk), return_parts)
+            for chunk in pixels.split(size)
         ]
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
     @torch.compiler.disable  # fused steps would round otherwise
-    def parts_of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def parts_of_views(
+        self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool = True
+    ) -> dict[str, torch.Tensor]:
         """What `forward` returns with ``return_parts``, from both views of the images.
 
         Args:
             encoder: (N, 3, 16a, 16b) of `encoder_view`.
             branch: (N, 3, h, w) of `branch_view`.
+            quality_map: whether it is wanted, too; all else costs nothing beside the score.
         """
         # Half precision would change the integers, and is not faster.
         with torch.autocast(encoder.device.type, enabled=False):
             with torch.no_grad():
-                parts = self._parts(*self.backbone_passes(encoder, branch), integers)
+                parts = self._parts_of_views(encoder, branch, quality_map, integers)
             if not (torch.is_grad_enabled() and (encoder.requires_grad or branch.requires_grad)):
                 return parts
-            smooth = self._parts(*self.backbone_passes(encoder, branch, floats), floats)
+            smooth = self._parts_of_views(encoder, branch, quality_map, floats)
             return {name: parts[name] + (smooth[name] - smooth[name].detach()) for name in parts}
+
+    def _parts_of_views(
+        self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool, steps: ModuleType
+    ) -> dict[str, torch.Tensor]:
+        summary, features = self.backbone_passes(encoder, branch, steps)
+        judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
+        if not quality_map:
+            return judgement._asdict()
+        shown = self._quality_map(features, judgement.gate[:, 2], judgement.shares[:, 2], steps)
+        return judgement._asdict() | {"quality_map": shown}
 
     def backbone_passes(
         self, encoder: torch.Tensor, branch: torch.Tensor, steps: ModuleType = integers
@@ -193,17 +207,13 @@ class MAAGIQA(OwnReading, nn.Module):
         parts = score, gate, shares, self.familiarity.likeness(strangeness), interval
         return Judgement(*(part.float() for part in parts))
 
-    def _parts(
-        self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType
-    ) -> dict[str, torch.Tensor]:
-        judgement = self.judge(summary, steps.mean(features, (2, 3)), steps)
-        quality_map = self._quality_map(features, judgement.gate[:, 2], judgement.shares[:, 2], steps)
-        return judgement._asdict() | {"quality_map": quality_map}
-
     def _quality_map(
         self, features: torch.Tensor, gate: torch.Tensor, share: torch.Tensor, steps: ModuleType
     ) -> torch.Tensor:
-        """The share of quality by patch: exact, since everything after the features is linear in them."""
+        """The share of quality by patch: exact, since everything after the features is linear in them.
+
+        What the expert reads of the tower is spread evenly over the patches.
+        """
         verdict = self.quality_expert.weight[:, : QualityBranch.width]
         local = steps.dense(features.permute(0, 2, 3, 1), verdict).squeeze(3)
         centred = (local - steps.mean(local, (1, 2))[:, None, None]).float()

@@ -43,8 +43,8 @@ def as_text(result: Result) -> str:
     a, b, matching, figures = result.a, result.b, result.matching, result.comparison
     lines = [
         direction(result),
-        f"A  {printable(a.source)}: {_count(a)}, mean {_with_interval(figures.mean_a)}",
-        f"B  {printable(b.source)}: {_count(b)}, mean {_with_interval(figures.mean_b)}",
+        f"A  {printable(a.source)}: {_count(a)}, mean {_with_interval(figures.mean_a)}{_strangers(a)}",
+        f"B  {printable(b.source)}: {_count(b)}, mean {_with_interval(figures.mean_b)}{_strangers(b)}",
         *(f"note: {note}" for note in notes(result)),
         "",
     ]
@@ -92,6 +92,11 @@ def notes(result: Result) -> list[str]:
         twice = len(scores.paths) - len(set(scores.paths))
         if twice:
             found.append(f"{source} has {twice} scores of images that it has already; the mean counts each")
+        if 2 * (scores.unfamiliar or 0) > len(scores.scores):
+            found.append(
+                f"most images of {source} are unlike the training images: {result.metric} may be off by the "
+                "same for all of them, which no interval of a mean tells"
+            )
     if result.metric and result.lower_better is None:
         found.append(f"pyiqa has no metric {printable(result.metric)}, higher counts as better")
     versions = {version: None for scores in (result.a, result.b) for version in _versions(scores)}
@@ -125,6 +130,11 @@ def _count(scores: ScoreSet) -> str:
     return f"{len(scores.scores)} images{failed}"
 
 
+def _strangers(scores: ScoreSet) -> str:
+    count = scores.unfamiliar
+    return "" if count is None else f"; {count} unlike the training images"
+
+
 def _with_interval(estimate: Estimate, form: str = ".3f") -> str:
     # Adding 0 takes the sign from what is rounded to -0.
     value, low, high = (f"{round(number, 3) + 0.0:{form}}" for number in estimate)
@@ -139,6 +149,7 @@ def as_json(result: Result) -> dict[str, Any]:
             "source": printable(scores.source),
             "images": len(scores.scores),
             "mean": _plain(mean),
+            "unfamiliar": scores.unfamiliar,
             "versions": _versions(scores),
             "failures": [{"path": path, "error": reason} for path, reason in scores.failures],
             "without_partner": [scores.paths[row] for row in alone],

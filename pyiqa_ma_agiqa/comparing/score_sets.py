@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..compact.unfamiliar import UNFAMILIAR
 from ..errors import InputError
 from ..names import escape, printable, unescape
 from ..places import is_url, without_secrets
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from ..scoring.scorer import Job, Scorer
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-COLUMNS = ("path", "score", "error", *Origin._fields)
-"""Those that are read."""
+COLUMNS = ("path", "score", "error", "familiarity", *Origin._fields)
+"""Those that are read; `familiarity` is there after `score --interval`."""
 
 
 class ScoreSet(NamedTuple):
@@ -37,6 +38,7 @@ class ScoreSet(NamedTuple):
         scores: (N,), finite.
         failures: path and reason for each image that has none.
         origins: what the scores were made with, each once.
+        familiarity: (N,), 0 to 1; None where not every image has one.
     """
 
     source: str
@@ -44,6 +46,12 @@ class ScoreSet(NamedTuple):
     scores: np.ndarray
     failures: list[tuple[str, str]]
     origins: list[Origin]
+    familiarity: np.ndarray | None = None
+
+    @property
+    def unfamiliar(self) -> int | None:
+        """How many images are unlike the training images; None where that is not known."""
+        return None if self.familiarity is None else int((self.familiarity < UNFAMILIAR).sum())
 
 
 def holds_images(source: str) -> bool:
@@ -140,7 +148,11 @@ def _sorted_out(source: str, cells: Cells, origins: list[Origin]) -> ScoreSet:
         (paths[row], errors[row] or ("there is no score" if empty[row] else f"the score is {scores[row]}"))
         for row in np.flatnonzero(bad)
     ]
-    return ScoreSet(source, paths[~bad].tolist(), scores[~bad], failures, origins)
+    familiarity = pd.to_numeric(cells["familiarity"][~bad], errors="coerce").astype(float)
+    known = np.isfinite(familiarity).all()
+    return ScoreSet(
+        source, paths[~bad].tolist(), scores[~bad], failures, origins, familiarity if known else None
+    )
 
 
 def _read(source: str) -> Mapping[str, Any]:
@@ -227,7 +239,8 @@ def score_folder(folder: str, metric: str) -> ScoreSet:
     scored = score_items(enumerate(items), scorer, job)
     rows = dict(tqdm(scored, printable(folder), len(items), unit=" images", mininterval=seldom))
     cells = {
-        name: _as_text(rows[number][name] for number in range(len(items))) for name in ("score", "error")
+        name: _as_text(rows[number].get(name) for number in range(len(items)))
+        for name in ("score", "error", "familiarity")
     }
     cells["path"] = _as_text(escape(item.name) for item in items)
     return _sorted_out(folder, cells, [origin_here(metric)])
@@ -235,10 +248,12 @@ def score_folder(folder: str, metric: str) -> ScoreSet:
 
 @lru_cache(maxsize=1)
 def _scorer(metric: str) -> tuple[Scorer, Job]:
+    from ..compact.reference_scores import METRIC
     from ..scoring.inputs.limits import Limits
     from ..scoring.scorer import Job, Scorer, automatic_batch_size, check_metric, own_device, threads
 
     device = own_device(None)
-    job = Job(metric, device, automatic_batch_size(device), False, Limits(), threads())
+    batch, interval = automatic_batch_size(device), metric == METRIC
+    job = Job(metric, device, batch, False, Limits(), threads(), interval)
     check_metric(job)
     return Scorer(job), job

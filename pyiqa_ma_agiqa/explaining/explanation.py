@@ -38,7 +38,12 @@ class Explanation:
         shares: of semantic content, coherence and quality, in units of the score; may be negative.
         differences: of each share from its mean in the reference predictions; ``typical`` and the three
             differences sum to the score. None without reference.
-        gate: the weight that each of the three got in the mixture; about 1 in ma_agiqa.
+        gate: the weight that each of the three got in the mixture. In ma_agiqa 1 for semantic content and
+            coherence, and for quality 0 to 1, the less the stranger the image.
+        interval: low and high end of the 90 % prediction interval for the mean opinion of people, on the
+            scale of the score; None for another metric than ma_agiqa.
+        familiarity: the share, 0 to 1, of known images (held-out ones, of the kind that ma_agiqa was
+            trained on) that are stranger than this one; None for another metric.
         quality_map: (h, w), float32, the share of quality by patch, in units of the score, from the top
             left of the image; may be negative. (28, 28) for the published system.
         image: (H, W, 3), uint8, RGB, the image as it was scored.
@@ -51,6 +56,8 @@ class Explanation:
     shares: dict[str, float]
     differences: dict[str, float] | None
     gate: dict[str, float]
+    interval: tuple[float, float] | None
+    familiarity: float | None
     quality_map: np.ndarray = dataclasses.field(repr=False)
     image: np.ndarray = dataclasses.field(repr=False)
 
@@ -107,6 +114,8 @@ def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation
         shares=shares,
         differences=differences(shares) if referred else None,
         gate=dict(zip(EXPERTS, parts["gate"].tolist(), strict=True)),
+        interval=tuple(parts["interval"].tolist()) if "interval" in parts else None,
+        familiarity=parts["familiarity"].item() if "familiarity" in parts else None,
         quality_map=parts["quality_map"].numpy(),
         image=(pixels[0].detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(),
     )

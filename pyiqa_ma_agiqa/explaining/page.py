@@ -20,6 +20,8 @@ from .wording import (
     COLUMN_WIDTH,
     MINUS,
     SCALE,
+    acquaintance,
+    expected,
     map_in_words,
     map_of,
     parts_of,
@@ -64,6 +66,9 @@ def page(explanation: Explanation, name: str) -> str:
         version=__version__,
         score=score,
         standing=standing(explanation),
+        expected=expected(explanation),
+        acquaintance=acquaintance(explanation),
+        quality_is_closed=explanation.familiarity is not None and explanation.gate["quality"] < 0.5,
         reference=reference_scores() if explanation.typical is not None else None,
         typical=typical,
         scale=_scale(explanation),
@@ -108,9 +113,11 @@ def _scale(explanation: Explanation) -> dict[str, Any]:
         ]
     place = min(max(explanation.score, low), high)
     typical = explanation.typical
+    ends = None if explanation.interval is None else np.clip(explanation.interval, low, high)
     return {
         "place": round(100 * (place - low) / (high - low), 2),
         "typical": None if typical is None else round(100 * (typical - low) / (high - low), 2),
+        "interval": None if ends is None else (100 * (ends - low) / (high - low)).round(2).tolist(),
         "columns": columns,
         "ticks": [{"text": tick, "x": 100 * (tick - low) / (high - low)} for tick in range(low, high + 1)],
     }

@@ -15,7 +15,17 @@ from PIL import Image
 from ..names import printable
 from .explanation import Explanation
 from .overlay import COLOURS, LESS, MORE, RAW, colour_limit, map_over_image
-from .wording import COLUMN_WIDTH, SCALE, map_of, parts_of, spread, standing, sum_as_shown
+from .wording import (
+    COLUMN_WIDTH,
+    SCALE,
+    acquaintance,
+    expected,
+    map_of,
+    parts_of,
+    spread,
+    standing,
+    sum_as_shown,
+)
 
 SIDES = (448, 1024)
 LONGEST_NAME = 60
@@ -38,7 +48,7 @@ def save_picture(explanation: Explanation, name: str, path: Path) -> None:
 
 
 def _figure(explanation: Explanation, name: str) -> Figure:
-    figure = Figure(figsize=(9, 6.8), layout="constrained")
+    figure = Figure(figsize=(9, 7.2), layout="constrained")
     plain, laid, scale, bars = figure.subplots(2, 2, height_ratios=(2.1, 1)).flat
     _images(explanation, plain, laid)
     _scale(explanation, scale)
@@ -71,6 +81,8 @@ def _scale(explanation: Explanation, axes: Axes) -> None:
     if explanation.percentile is not None:
         edges, heights = spread()
         axes.bar(edges[:-1], heights, COLUMN_WIDTH * np.diff(edges), align="edge", color="0.78")
+    if explanation.interval is not None:
+        axes.axvspan(*np.clip(explanation.interval, *SCALE), color=MORE, alpha=0.2, linewidth=0)
     if explanation.typical is not None:
         axes.axvline(explanation.typical, color="0.4", linewidth=1.5, linestyle=(0, (3, 2)))
     axes.axvline(float(np.clip(explanation.score, *SCALE)), color="black", linewidth=2)
@@ -78,9 +90,14 @@ def _scale(explanation: Explanation, axes: Axes) -> None:
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(f"score {score}", fontweight="bold")
-    place = standing(explanation)
-    lines = "MOS scale of AGIQA-3K" + (f"\n{place}" if place else "")
-    axes.set_xlabel(lines.replace(" for ", "\nfor "), fontsize="small")
+    within, known, place = expected(explanation), acquaintance(explanation), standing(explanation)
+    lines = [
+        "MOS scale of AGIQA-3K",
+        f"shaded: {within}" if within else None,
+        known.replace(" (", "\n(").replace(": ", ":\n") if known else None,
+        place.replace(" for ", "\nfor ") if place else None,
+    ]
+    axes.set_xlabel("\n".join(filter(None, lines)), fontsize="small")
 
 
 def _bars(explanation: Explanation, axes: Axes) -> None:

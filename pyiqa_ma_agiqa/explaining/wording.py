@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compact.familiarity import CLOSES
 from ..compact.reference_scores import PERCENTS, reference_scores
+from ..compact.unfamiliar import UNFAMILIAR
 from .explanation import Explanation
 
 SCALE = (0, 5)
@@ -15,6 +17,10 @@ SCALE = (0, 5)
 COLUMNS = 25
 COLUMN_WIDTH = 0.86
 MINUS = "\u2212"
+HALF_CLOSED = 1 - CLOSES / 100
+"""The familiarity at which the gate of the quality expert is one half."""
+OPENNESS = ((0.9, "open"), (0.5, "mostly open"), (0.1, "mostly closed"), (-math.inf, "closed"))
+"""From which gate on an expert is called so."""
 _FLAT = 0.005
 """A map whose range is below half a unit of the last digit shown counts as the same everywhere."""
 
@@ -88,6 +94,44 @@ def standing(explanation: Explanation) -> str | None:
 def whole_percentile(percentile: float) -> int:
     """Between 1 and 99, since 0 and 100 would say "none" and "all" of a score that lies between them."""
     return min(max(round(percentile), 1), 99)
+
+
+def expected(explanation: Explanation) -> str | None:
+    """The interval in words, its ends rounded outwards; None where there is none."""
+    if explanation.interval is None:
+        return None
+    low, high = explanation.interval
+    ends = _tenths(math.floor(10 * low)), _tenths(math.ceil(10 * high))
+    return f"90 % of people's means within {ends[0]} to {ends[1]}"
+
+
+def _tenths(tenths: int) -> str:
+    return f"{MINUS if tenths < 0 else ''}{abs(tenths) / 10:.1f}"
+
+
+def acquaintance(explanation: Explanation) -> str | None:
+    """How familiar the image is, and what the gate makes of it; None where that is not known."""
+    familiarity = explanation.familiarity
+    if familiarity is None:
+        return None
+    stranger = f"{100 * familiarity:.0f} % of known images are stranger"
+    if is_unfamiliar(explanation):
+        alike = "unlike the training images"
+        stranger = "fewer than one known image in twenty is stranger"
+    else:
+        strange = familiarity < HALF_CLOSED
+        alike = "less familiar than most known images" if strange else "like the training images"
+    return f"{alike} ({stranger}): the quality expert is {openness(explanation.gate['quality'])}"
+
+
+def is_unfamiliar(explanation: Explanation) -> bool:
+    """Whether the image is told to be unlike the training images."""
+    return explanation.familiarity is not None and explanation.familiarity < UNFAMILIAR
+
+
+def openness(gate: float) -> str:
+    """A gate from 0 to 1 in words."""
+    return next(word for least, word in OPENNESS if gate >= least)
 
 
 def spread() -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ AGAINST_TYPICAL: dict[str, type] = {
 """What shares have more or less than typical ones; these sum to the score, too. Empty without reference."""
 SHARES = MIXTURE | AGAINST_TYPICAL
 """What `--shares` adds."""
+INTERVAL: dict[str, type] = {"low": float, "high": float, "familiarity": float}
+"""What `--interval` adds: ends of the 90 % prediction interval, and how familiar the image is, 0 to 1."""
 ORIGIN: dict[str, type] = {"metric": str, "version": str, "weights": str}
 """What every row says of the run that made it, so that a part of an output, or several together, still do."""
 
@@ -23,11 +25,11 @@ Row = dict[str, Any]
 """Values by column; None for an empty one."""
 
 
-def columns(shares: bool) -> dict[str, type]:
+def columns(shares: bool, interval: bool = False) -> dict[str, type]:
     """What is found for each image."""
-    return COLUMNS | (SHARES if shares else {})
+    return COLUMNS | (INTERVAL if interval else {}) | (SHARES if shares else {})
 
 
-def output_columns(shares: bool) -> dict[str, type]:
+def output_columns(shares: bool, interval: bool = False) -> dict[str, type]:
     """The columns of an output."""
-    return columns(shares) | ORIGIN
+    return columns(shares, interval) | ORIGIN

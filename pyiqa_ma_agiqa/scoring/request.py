@@ -21,6 +21,7 @@ class Request:
         batch_size: images that pass the network at once; None for what suits the device.
         workers: threads that decode; None for as many as there are cores, at most 8.
         shares: whether the shares of the experts are wanted.
+        interval: whether the prediction interval and the familiarity are wanted.
         column: of the tables.
         limits: on what is decoded.
         restart: begin again, whatever an earlier run has done or written.
@@ -36,6 +37,7 @@ class Request:
     batch_size: int | None = None
     workers: int | None = None
     shares: bool = False
+    interval: bool = False
     column: str = "path"
     limits: Limits = field(default_factory=Limits)
     restart: bool = False

@@ -78,7 +78,8 @@ def score_to_output(request: Request, out: Path) -> Outcome:
         _check_earlier(request, out, path.exists())
         job = make_job(request)
         check_metric(job)
-        with closing(Journal(path, settings(request, job), job.shares, request.restart)) as journal:
+        made = settings(request, job)
+        with closing(Journal(path, made, job.shares, request.restart, job.interval)) as journal:
             _own_output(request, out, journal)
             outcome = _score(request, out, job, journal)
             journal.remove()
@@ -136,6 +137,7 @@ def make_job(request: Request) -> Job:
         shares=request.shares,
         limits=request.limits,
         workers=request.workers or threads(),
+        interval=request.interval,
     )
 
 
@@ -161,7 +163,7 @@ def _score(request: Request, out: Path, job: Job, journal: Journal) -> Outcome:
             _say(f"interrupted: {journal.done()} of {total} images have a row; {_again(request)} goes on")
             raise
     rows = with_origin(journal.rows(), job.metric)
-    write_output(out, rows, output_columns(job.shares), journal.make_part(), journal.allow_part)
+    write_output(out, rows, output_columns(job.shares, job.interval), journal.make_part(), journal.allow_part)
     return _outcome(job, journal, total - before, time.monotonic() - began)
 
 
@@ -187,7 +189,7 @@ def _list(request: Request, out: Path, job: Job, journal: Journal, died: bool) -
     stamps: dict[str, str] = {}
     listed = list_items(request.inputs, request.column, stamps)
     if request.retry_errors and not journal.done() and out.exists():
-        rows = read_output(out, output_columns(job.shares))
+        rows = read_output(out, output_columns(job.shares, job.interval))
         take_in(journal, out, of_here(out, rows, job.metric))
     if request.retry_errors and journal.done():
         retry_errors(journal, listed, died)

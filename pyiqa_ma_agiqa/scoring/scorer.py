@@ -17,12 +17,12 @@ import torch
 
 from ..compact.arch import MAAGIQA
 from ..compact.preprocessing import branch_view, encoder_view
-from ..compact.reference_scores import differences, has_reference, reference_scores
+from ..compact.reference_scores import METRIC, differences, has_reference, reference_scores
 from ..errors import InputError, PluginError
 from ..experts import EXPERTS
 from ..published.arch import MAAGIQAOwl2
 from ..reason import reason
-from .columns import AGAINST_TYPICAL, MIXTURE, Row, columns
+from .columns import AGAINST_TYPICAL, INTERVAL, MIXTURE, Row, columns
 from .columns import EXPERTS as NAMES
 from .failures import image_failure
 from .inputs.decoding import Decoded, decode_ahead
@@ -46,6 +46,7 @@ class Job:
         device: "cpu", "cuda", "cuda:1", ...
         batch_size: images that pass the network at once.
         shares: whether the shares of the experts are wanted.
+        interval: whether the prediction interval and the familiarity are wanted.
         limits: on what is decoded.
         workers: threads that decode.
     """
@@ -56,6 +57,7 @@ class Job:
     shares: bool
     limits: Limits
     workers: int
+    interval: bool = False
 
 
 def automatic_batch_size(device: str) -> int:
@@ -87,7 +89,7 @@ def check_metric(job: Job) -> None:
     """Check that the job's metric is one that scores single images.
 
     Raises:
-        InputError: unknown, not no-reference, or without shares where they are wanted.
+        InputError: unknown, not no-reference, or without shares or intervals where they are wanted.
     """
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
@@ -102,11 +104,13 @@ def check_metric(job: Job) -> None:
         raise InputError(f"--metric {name}: {what}; give a no-reference metric")
     if job.shares and name not in CONFIGS:
         raise InputError(f"--shares: {name} has no experts; give {' or '.join(CONFIGS)}, or leave it out")
+    if job.interval and name != METRIC:
+        raise InputError(f"--interval: {name} has no prediction interval; give {METRIC}, or leave it out")
 
 
-def blank_row(shares: bool) -> Row:
+def blank_row(shares: bool, interval: bool = False) -> Row:
     """A row without its path, when nothing is known of the image yet."""
-    row: Row = dict.fromkeys(columns(shares)) | {"error": ""}
+    row: Row = dict.fromkeys(columns(shares, interval)) | {"error": ""}
     del row["path"]
     return row
 
@@ -126,7 +130,7 @@ class Scorer:
 
         self.device = torch.device(job.device)
         self.batch = job.batch_size
-        self.shares = job.shares
+        self.shares, self.interval = job.shares, job.interval
         try:
             self.metric: Any = pyiqa.create_metric(job.metric, device=self.device)
             if isinstance(self.metric.net, MAAGIQAOwl2):
@@ -135,7 +139,9 @@ class Scorer:
             raise
         except Exception as error:  # missing downloads, missing packages, too little memory
             raise InputError(f"--metric {job.metric}: cannot be made ({reason(error)})") from error
-        self.of_views = self.batch > 1 and isinstance(self.metric.net, MAAGIQA)
+        # Of views also one by one where parts are wanted, since pyiqa's call makes the map with them.
+        parts = self.shares or self.interval
+        self.of_views = (self.batch > 1 or parts) and isinstance(self.metric.net, MAAGIQA)
 
     def views(self, pixels: torch.Tensor) -> Views:
         """What goes into a batch: of ma_agiqa both views, so that images of mixed sizes fit together."""
@@ -159,8 +165,9 @@ class Scorer:
         parts = self._parts([torch.cat(views) for views in zip(*batch, strict=True)])
         values = [parts["score"].reshape(len(batch), -1)[:, :1]]
         values += [parts["shares"], parts["gate"]] if self.shares else []
+        values += [parts["interval"], parts["familiarity"]] if self.interval else []
         table = torch.cat([value.double().cpu() for value in values], dim=1).tolist()
-        names = ["score", *(MIXTURE if self.shares else ())]
+        names = ["score", *(MIXTURE if self.shares else ()), *(INTERVAL if self.interval else ())]
         return [self._row(dict(zip(names, values, strict=True))) for values in table]
 
     def _row(self, values: Row) -> Row:
@@ -183,7 +190,7 @@ class Scorer:
     def _of_views(self, encoder: torch.Tensor, branch: torch.Tensor) -> dict[str, torch.Tensor]:
         # As pyiqa calls a network.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            return self.metric.net.parts_of_views(encoder, branch)
+            return self.metric.net.parts_of_views(encoder, branch, quality_map=False)
 
 
 class Batches:
@@ -191,7 +198,7 @@ class Batches:
 
     def __init__(self, scorer: Scorer, job: Job) -> None:
         self.scorer = scorer
-        self.blank = blank_row(job.shares)
+        self.blank = blank_row(job.shares, job.interval)
         self.most_pixels = job.limits.max_pixels
         self.waiting: dict[tuple[torch.Size, ...], list[tuple[int, Row, Views]]] = {}
 

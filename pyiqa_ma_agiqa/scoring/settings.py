@@ -30,6 +30,7 @@ def settings(request: Request, job: Job) -> dict[str, Any]:
         "--device": job.device.partition(":")[0],
         "--batch-size": job.batch_size,
         "--shares": request.shares,
+        "--interval": request.interval,
         "--max-pixels": request.limits.max_pixels,
         "--max-bytes": request.limits.max_bytes,
         "weights": {

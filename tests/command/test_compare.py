@@ -56,6 +56,35 @@ def test_a_folder_of_parquet_files_is_read(tmp_path):
     assert sorted(read_scores(str(folder)).paths) == sorted(name for name, _, _ in ROWS)
 
 
+def with_familiarity(path, values):
+    pd.DataFrame({"path": list(map(str, range(len(values)))), "score": 2.5, "familiarity": values}).to_csv(
+        path
+    )
+    return str(path)
+
+
+def test_strangers_are_counted_and_told(tmp_path, capsys):
+    a = with_familiarity(tmp_path / "a.csv", [0.04, 0.05, 0.9, 1.0])
+    b = with_familiarity(tmp_path / "b.parquet.csv", [0.0, 0.01, 0.049, 0.8])
+    json_file = tmp_path / "found.json"
+    assert main(["compare", a, b, "--json", str(json_file)]) == 0
+    said, found = capsys.readouterr().out, json.loads(json_file.read_text())
+    assert "mean 2.500 [2.500, 2.500]; 1 unlike the training images" in said
+    assert "mean 2.500 [2.500, 2.500]; 3 unlike the training images" in said
+    assert [found[side]["unfamiliar"] for side in "ab"] == [1, 3]
+    (note,) = [note for note in found["notes"] if "unlike the training images" in note]
+    assert note.startswith(f"most images of {b} ") and f"note: {note}" in said
+
+
+def test_without_familiarity_nothing_is_said_of_strangers(tmp_path, capsys):
+    a = with_familiarity(tmp_path / "a.csv", [0.0, None])
+    b = write(tmp_path / "b.csv", ROWS)
+    assert main(["compare", a, b, "--json", str(tmp_path / "found.json")]) == 0
+    assert "unlike" not in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["a"]["unfamiliar"] is found["b"]["unfamiliar"] is None
+
+
 def test_scores_that_are_not_finite_are_failures(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("path,score\na,1\nb,nan\nc,inf\nd,\n")
@@ -138,7 +167,7 @@ def test_the_json_of_a_comparison(files, tmp_path):
         *("win_rate", "resamples", "seed", "notes", "fail_under", "below"),
     ]
     assert list(content["a"]) == [
-        *("source", "images", "mean", "versions", "failures", "without_partner", "ambiguous")
+        *("source", "images", "mean", "unfamiliar", "versions", "failures", "without_partner", "ambiguous")
     ]
     assert list(content["difference"]) == ["value", "low", "high"]
     assert content["a"]["mean"]["value"] == pytest.approx(OLD.mean())

@@ -14,9 +14,16 @@ TYPICAL = (0.85, 0.83, 0.77)
 
 
 def explanation(
-    shares=(0.8, 0.9, -0.2), quality_map=((-0.6, 0.2),), side=64, place=40.0, typical=TYPICAL
+    shares=(0.8, 0.9, -0.2),
+    quality_map=((-0.6, 0.2),),
+    side=64,
+    place=40.0,
+    typical=TYPICAL,
+    interval=(1.04, 2.17),
+    familiarity=0.5,
+    gate=0.75,
 ) -> Explanation:
-    """One with a reference, unless `place` is None."""
+    """One with a reference and an interval, unless `place` is None."""
     parts = np.subtract(shares, typical).tolist()
     return Explanation(
         metric="ma_agiqa" if place is not None else "ma_agiqa_owl2",
@@ -25,7 +32,9 @@ def explanation(
         typical=sum(typical) if place is not None else None,
         shares=dict(zip(EXPERTS, shares, strict=True)),
         differences=dict(zip(EXPERTS, parts, strict=True)) if place is not None else None,
-        gate=dict.fromkeys(EXPERTS, 1.0),
+        gate=dict(zip(EXPERTS, (1.0, 1.0, gate), strict=True)),
+        interval=interval if place is not None else None,
+        familiarity=familiarity if place is not None else None,
         quality_map=np.array(quality_map, np.float32),
         image=np.full((side, side, 3), 128, np.uint8),
     )

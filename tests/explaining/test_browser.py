@@ -78,6 +78,8 @@ def pages(tmp_path_factory):
             shares=dict(zip(EXPERTS, shares, strict=True)),
             differences=None if published else dict(zip(EXPERTS, DIFFERENCES, strict=True)),
             gate=dict.fromkeys(EXPERTS, 1.0),
+            interval=None if published else (0.9, 2.1),
+            familiarity=None if published else 0.01,
             quality_map=np.linspace(-1.3, 0.9, 80, dtype=np.float32).reshape(8, 10),
             image=image,
         )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.stats import percentileofscore
 
 import pyiqa_ma_agiqa
@@ -26,7 +26,7 @@ from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.experts import EXPERTS
 from pyiqa_ma_agiqa.explaining.explanation import explain
 from pyiqa_ma_agiqa.explaining.page import page
-from pyiqa_ma_agiqa.explaining.wording import spread
+from pyiqa_ma_agiqa.explaining.wording import acquaintance, expected, spread
 from pyiqa_ma_agiqa.weights.manifest import load_manifest
 
 from ..conftest import ROOT, quick_patch_features
@@ -58,6 +58,8 @@ def test_an_explanation_is_what_the_metric_says(metric):
         assert list(explained.shares) == list(explained.gate) == list(EXPERTS)
         assert list(explained.shares.values()) == parts["shares"][0].tolist()
         assert list(explained.gate.values()) == parts["gate"][0].tolist()
+        assert explained.interval == tuple(parts["interval"][0].tolist())
+        assert explained.familiarity == parts["familiarity"].item()
         np.testing.assert_array_equal(explained.quality_map, parts["quality_map"][0].numpy())
         np.testing.assert_array_equal(explained.image, np.asarray(Image.open(path).convert("RGB")))
         assert sum(explained.shares.values()) == pytest.approx(explained.score, abs=1e-5)
@@ -70,6 +72,21 @@ def test_an_explanation_is_what_the_metric_says(metric):
         assert made_of == pytest.approx(explained.score, abs=1e-5)
         assert explained.difference_map.dtype == np.float32
         assert explained.difference_map.mean() == pytest.approx(explained.differences["quality"], abs=1e-5)
+
+
+def test_a_blurred_quarter_lowers_the_map_there(metric):
+    image = Image.open(EXAMPLES[0]).convert("RGB")
+    spoiled, corner = image.copy(), (image.width // 2, image.height // 2)
+    quarter = image.crop((*corner, *image.size)).filter(ImageFilter.GaussianBlur(4))
+    spoiled.paste(quarter, corner)
+    whole, change = (explain(one, metric) for one in (image, spoiled))
+    before, after = (
+        (one.quality_map - one.shares["quality"]) / one.gate["quality"] for one in (whole, change)
+    )
+    rows, columns = (side // 2 for side in before.shape)
+    inside = np.zeros(before.shape, bool)
+    inside[rows:, columns:] = True
+    assert (after - before)[inside].mean() < (after - before)[~inside].mean()
 
 
 def test_every_kind_of_image_gives_the_same(metric):
@@ -119,7 +136,7 @@ def test_the_published_system_is_explained_without_a_percentile(monkeypatch):
     explained = explain(EXAMPLES[0], published)
     assert explained.score == published(str(EXAMPLES[0])).item()
     assert explained.percentile is explained.typical is explained.differences is None
-    assert explained.difference_map is None
+    assert explained.interval is explained.familiarity is explained.difference_map is None
     assert explained.quality_map.shape == (28, 28)
     text = Text(page(explained, "landscape.png")).text
     assert "There is no percentile: these weights of ma_agiqa_owl2 have not been run" in text
@@ -210,7 +227,8 @@ def test_the_command(tmp_path, capfd):
 
 def test_all_images_explained_is_success(tmp_path, capfd):
     assert main(["explain", str(EXAMPLES[0]), "--out", str(tmp_path), "--device", "cpu"]) == 0
-    assert f"{explain(EXAMPLES[0]).score:.2f}, percentile " in capfd.readouterr().out
+    explained, said = explain(EXAMPLES[0]), capfd.readouterr().out
+    assert f"{explained.score:.2f}, {expected(explained)}; {acquaintance(explained)}; percentile " in said
 
 
 def test_limits_can_be_set(tmp_path, capfd):

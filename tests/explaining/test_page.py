@@ -15,11 +15,22 @@ from pyiqa_ma_agiqa.compact.reference_scores import percentile
 from pyiqa_ma_agiqa.explaining.overlay import colour_limit, map_over_image
 from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.picture import save_picture
-from pyiqa_ma_agiqa.explaining.wording import MINUS, map_in_words, parts_of, standing, sum_as_shown
+from pyiqa_ma_agiqa.explaining.wording import (
+    MINUS,
+    acquaintance,
+    expected,
+    map_in_words,
+    parts_of,
+    standing,
+    sum_as_shown,
+)
 
 from .made import HOSTILE, Text, explanation
 
 # In words
+
+STRANGE = "unlike the training images (fewer than one known image in twenty is stranger)"
+FEWER, LIKE = "less familiar than most known images", "like the training images"
 
 
 def plain(text):
@@ -81,6 +92,39 @@ def test_shares_without_reference_have_no_colour_of_praise():
 )
 def test_where_a_score_stands(score, words):
     assert standing(explanation((score, 0, 0), place=percentile(score))).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [((2.14, 3.35), "2.1 to 3.4"), ((-0.31, 0.5), f"{MINUS}0.4 to 0.5"), ((4.2, 5.01), "4.2 to 5.1")],
+)
+def test_the_interval_in_words_is_no_narrower(interval, words):
+    assert expected(explanation(interval=interval)) == f"90 % of people's means within {words}"
+    assert expected(explanation(place=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("familiarity", "gate", "words"),
+    [
+        (0.0, 0.02, f"{STRANGE}: the quality expert is closed"),
+        (0.049, 0.2, f"{STRANGE}: the quality expert is mostly closed"),
+        (0.05, 0.3, f"{FEWER} (5 % of known images are stranger): the quality expert is mostly closed"),
+        (0.25, 0.5, f"{LIKE} (25 % of known images are stranger): the quality expert is mostly open"),
+        (0.9, 0.97, f"{LIKE} (90 % of known images are stranger): the quality expert is open"),
+    ],
+)
+def test_familiarity_in_words(familiarity, gate, words):
+    assert acquaintance(explanation(familiarity=familiarity, gate=gate)) == words
+    assert acquaintance(explanation(place=None)) is None
+
+
+def test_the_page_tells_what_the_interval_covers():
+    text = Text(page(explanation(familiarity=0.01, gate=0.2), "a.png")).text
+    for words in ("within 1.0 to 2.2", "unlike the training images", "counts little", "for photographs"):
+        assert words in text
+    assert "counts little" not in Text(page(explanation(), "a.png")).text
+    without = Text(page(explanation(place=None), "a.png")).text
+    assert "within" not in without and "training images" not in without
 
 
 def test_the_map_in_words():

@@ -32,7 +32,7 @@ except ImportError:
     warnings.warn("ray is not installed: the cluster engine is NOT tested; pip install ray", stacklevel=1)
 
 pytestmark = pytest.mark.skipif(ray is None, reason="ray is not installed: the cluster engine is NOT tested")
-JOB = SimpleNamespace(device="cpu", shares=False, lost=False)
+JOB = SimpleNamespace(device="cpu", shares=False, interval=False, lost=False)
 """A job for `Light`; a real one would have its workers import torch."""
 ON_RAY = ["--engine", "ray"]
 
@@ -170,7 +170,7 @@ def test_workers_that_cannot_begin_are_one_error(light, monkeypatch):
 
 def test_workers_that_are_lost_as_they_begin_are_one_error(light, monkeypatch):
     monkeypatch.setattr(ray_engine, "Worker", Faulty)
-    lost = SimpleNamespace(device="cpu", shares=False, lost=True)
+    lost = SimpleNamespace(device="cpu", shares=False, interval=False, lost=True)
     with pytest.raises(InputError, match="they are lost while they load the metric"):
         list(score_on_cluster(named("a.png"), lost, None))
 
@@ -182,7 +182,7 @@ def test_a_bug_on_a_worker_is_raised_here(light):
 
 
 def test_a_cluster_without_room_is_one_error(light):
-    gpus = SimpleNamespace(device="cuda", shares=False)
+    gpus = SimpleNamespace(device="cuda", shares=False, interval=False)
     with pytest.raises(InputError, match="no machine of the cluster has 1 GPU and 1 CPU; see"):
         list(score_on_cluster(named("a.png"), gpus, None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
@@ -192,6 +193,19 @@ def test_other_settings_are_refused(here, interrupt, capsys, words, message):
     said = capsys.readouterr().err
     assert message in said and "--restart" in said and said.count("\n") == 1
     assert main([*words, "--restart"]) in (0, 1)
+
+
+def test_intervals_go_on_with_intervals_alone(here, interrupt, capsys):
+    words = ["score", "images/00000.png", "images/00001.png", "--device", "cpu", "--out", "x.csv"]
+    interrupt(1, *words, "--interval")
+    assert main(words) == 2
+    assert "--interval was True, is False" in capsys.readouterr().err
+    assert main([*words, "--interval"]) == 0
+    assert "going on: 1 of 2" in capsys.readouterr().err
+    with open("x.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(float(row["low"]) < float(row["score"]) < float(row["high"]) for row in rows)
 
 
 PACKAGES = (

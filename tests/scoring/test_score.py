@@ -16,7 +16,7 @@ from pyarrow import parquet
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.explaining.explanation import explain
 from pyiqa_ma_agiqa.names import unescape
-from pyiqa_ma_agiqa.scoring.columns import AGAINST_TYPICAL, COLUMNS, MIXTURE, ORIGIN, SHARES
+from pyiqa_ma_agiqa.scoring.columns import AGAINST_TYPICAL, COLUMNS, INTERVAL, MIXTURE, ORIGIN, SHARES
 from pyiqa_ma_agiqa.scoring.inputs.items import Item
 from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
 from pyiqa_ma_agiqa.scoring.origins import origin_here
@@ -96,6 +96,25 @@ def score_all(paths, batch_size):
     scorer.score = lambda batch: sizes.append(len(batch)) or score(batch)
     items = ((number, Item(str(path))) for number, path in enumerate(paths))
     return dict(score_items(items, scorer, job)), sizes
+
+
+@pytest.mark.parametrize("batch_size", ["1", "2"])
+def test_intervals_are_those_of_the_metric(pictures, metric, tmp_path, batch_size):
+    out, image = tmp_path / "scores.jsonl", str(pictures / "0.png")
+    words = ["score", image, "missing.png", "--out", str(out), "--device", "cpu", "--batch-size", batch_size]
+    assert main([*words, "--interval"]) == 1
+    row, missing = map(json.loads, out.read_text().splitlines())
+    assert list(row) == list(missing) == [*COLUMNS, *INTERVAL, *ORIGIN]
+    parts = metric(image, return_parts=True)
+    found = [*parts["score"][0].tolist(), *parts["interval"][0].tolist(), *parts["familiarity"][0].tolist()]
+    assert [row[name] for name in ("score", *INTERVAL)] == found
+    assert row["low"] < row["score"] < row["high"] and 0 <= row["familiarity"] <= 1
+    assert [missing[name] for name in INTERVAL] == [None] * 3
+    # Without the option nothing changes in the rows.
+    assert main([*words, "--restart"]) == 1
+    assert json.loads(out.read_text().splitlines()[0]) == {
+        name: value for name, value in row.items() if name not in INTERVAL
+    }
 
 
 def test_mixed_sizes_fill_batches(pictures, metric):
@@ -236,6 +255,10 @@ def test_a_folder_of_parquets(tmp_path, monkeypatch):
         (["images", "--out", "x.csv", "--metric", "psnr"], "needs a reference"),
         (["images", "--out", "x.csv", "--metric", "fid"], "scores sets of images"),
         (["images", "--out", "x.csv", "--metric", "piqe", "--shares"], "piqe has no experts"),
+        (
+            ["images", "--out", "x.csv", "--metric", "ma_agiqa_owl2", "--interval"],
+            "--interval: ma_agiqa_owl2 has no prediction interval; give ma_agiqa, or leave it out",
+        ),
         (["images", "--out", "x.csv", "--metric", "piqe", "--device", "nonsense"], "--device nonsense"),
         (["images/*.gif", "--out", "x.csv", "--metric", "piqe"], "matches nothing"),
         (["empty", "--out", "x.csv", "--metric", "piqe"], "no images there"),

@@ -53,17 +53,26 @@ class Journal:
         settings: all that the rows depend on, by the name that the user knows it by.
         shares: whether rows have shares.
         restart: whether to forget what an earlier run has done.
+        interval: whether rows have intervals.
 
     Raises:
         InputError: it was begun with other settings, another run has it open, it is damaged, or
             something else is in its place.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], shares: bool, restart: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+        shares: bool,
+        restart: bool = False,
+        interval: bool = False,
+    ) -> None:
         self.path = path
         self.part = path.with_name(path.name + "-part")
         """Where the output is written before it takes its name."""
-        self.columns = {name: kind for name, kind in columns(shares).items() if name != "path"}
+        self.columns = columns(shares, interval)
+        del self.columns["path"]
         self.added: list[tuple[Any, ...]] = []
         self.committed = time.monotonic()
         try:
