@@ -14,12 +14,24 @@ from .registration.plugin import extend_imported
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .adapting.adaptation import Adaptation, adapt
     from .compact.arch import MAAGIQA
     from .explaining.explanation import Explanation, explain
 
-__all__ = ["MAAGIQA", "Explanation", "InputError", "WeightsError", "__version__", "explain"]
+__all__ = [
+    "MAAGIQA",
+    "Adaptation",
+    "Explanation",
+    "InputError",
+    "WeightsError",
+    "__version__",
+    "adapt",
+    "explain",
+]
 
 _LAZY = {
+    "Adaptation": ".adapting.adaptation",
+    "adapt": ".adapting.adaptation",
     "MAAGIQA": ".compact.arch",
     "Explanation": ".explaining.explanation",
     "explain": ".explaining.explanation",

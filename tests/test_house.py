@@ -21,7 +21,7 @@ FLOORS = (
     ("published",),
     ("registration",),
     ("scoring", "training", "explaining"),
-    ("comparing",),
+    ("comparing", "adapting"),
     ("command",),
 )
 """Modules and folders of the package from the ground up; what stands on one floor imports nothing of its

@@ -11,7 +11,12 @@ from functools import partial
 from benchmarks.ablations.ablation_tables import ablations, precision
 from benchmarks.accuracy import published
 from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets, shifts
+<<<<<<< ours
 from benchmarks.command.score_tables import cost, score_command, shards
+=======
+from benchmarks.adapting.adapting_tables import adapting, by_generator
+from benchmarks.command.score_tables import cost, score_command
+>>>>>>> theirs
 from benchmarks.common.filling import Block, Page, Quote, at, difference, of_entry
 from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
@@ -25,6 +30,10 @@ BLOCKS = {
     "shifts": Block("| weights file |", of_file("accuracy/shifts.json", shifts)),
     "ablations": Block("| ablation |", of_file("ablations/ablations.json", ablations)),
     "precision": Block("| precision |", of_file("ablations/ablations.json", precision)),
+    "adapting": Block("| ratings of the new generator |", of_file("adapting/adapting.json", adapting)),
+    "adapting_by_generator": Block(
+        "| generator taken as new |", of_file("adapting/adapting.json", by_generator)
+    ),
     "robustness": Block("| photograph |", of_file("robustness/robustness.json", robustness)),
     "robustness_of_generated": Block(
         "| generated image |", of_file("robustness/robustness.json", robustness_of_generated)
@@ -106,6 +115,8 @@ PAGES = {
     ),
     "docs/score.md": Page(("cost",)),
     "docs/published-system.md": Page(("full_size", "published_system")),
+    "docs/adapt.md": Page(("adapting",)),
+    "benchmarks/adapting/README.md": Page(("adapting", "adapting_by_generator")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
     "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),

@@ -31,6 +31,7 @@ REACHED = {
     "benchmarks.speed.against_commit": ("compact.arch",),
     "benchmarks.robustness.robustness": ("compact.arch",),
     "benchmarks.ablations.ablations": ("compact.arch",),
+    "benchmarks.adapting.adapting": ("compact.arch",),
     "benchmarks.command.score_command": ("compact.arch", "command.score", "scoring.run"),
     "benchmarks.published_system.published_full_size": (
         *("published.arch", "command.weights"),

@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "show what a score is made of, as pages",
     "compare": "compare two folders or two files of scores",
     "weights": "list, fetch, verify and import weights files",
+    "adapt": "adapt ma_agiqa to your own ratings, in a minute",
     "train": "train or fine-tune the metric",
 }
 

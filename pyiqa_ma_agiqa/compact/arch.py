@@ -70,7 +70,7 @@ class MAAGIQA(OwnReading, nn.Module):
 
     Args:
         pretrained: load the weights that the package carries; ``False`` for random weights.
-        pretrained_model_path: a file that `pyiqa-ma-agiqa train` wrote, loaded instead.
+        pretrained_model_path: a file that `pyiqa-ma-agiqa train` or `adapt` wrote, loaded instead.
 
     Raises:
         WeightsError: weights missing, damaged or not of this architecture.
@@ -111,10 +111,11 @@ class MAAGIQA(OwnReading, nn.Module):
         )
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Load a weights file that `pyiqa-ma-agiqa train` wrote.
+        """Load a weights file that `pyiqa-ma-agiqa train` or `adapt` wrote.
 
         Raises:
-            WeightsError: no such file, not safetensors, or not of this architecture.
+            WeightsError: no such file, not safetensors, not of this architecture, or adapted from other
+                weights.
         """
         load_weights(self, Path(path))
         self.has_shipped_weights = False

@@ -155,14 +155,14 @@ def read_ratings(
     Raises:
         InputError: lists the bad rows by line number and name.
     """
-    lines, rows = _read_csv(table, ["name", mos_column, *([deviation_column] if deviation_column else [])])
+    lines, rows = read_csv(table, ["name", mos_column, *([deviation_column] if deviation_column else [])])
     names = [row["name"] for row in rows]
     paths = [images / name for name in names]
     parts = [row[split_column] for row in rows] if rows and split_column in rows[0] else None
     if split_table is not None:
         parts, everywhere = _split(names, split_table, split_column)
-    mos = [_number(row[mos_column]) for row in rows]
-    deviation = [_number(row[deviation_column]) if deviation_column else 1.0 for row in rows]
+    mos = [to_number(row[mos_column]) for row in rows]
+    deviation = [to_number(row[deviation_column]) if deviation_column else 1.0 for row in rows]
     generators = [_generator(name, generator_pattern) for name in names]
     times = Counter(map(os.path.normpath, names))
     problems = []
@@ -178,13 +178,10 @@ def read_ratings(
         elif parts is not None and parts[number] not in PARTS:
             why = f"its split {parts[number]!r} is none of {', '.join(PARTS)}"
         else:
-            why = _unreadable(paths[number])
+            why = unreadable(paths[number])
         if why:
             problems.append(f"line {lines[number]}: {name}: {why}")
-    if problems:
-        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        listed = "\n  ".join(problems[:LISTED])
-        raise InputError(f"{table}: {len(problems)} bad rows; correct or remove them:\n  {listed}{more}")
+    refuse(table, problems)
     part = np.array(parts or _drawn(len(names), seed))
     ratings = Ratings(
         paths,
@@ -205,8 +202,24 @@ def read_ratings(
     return ratings
 
 
-def _read_csv(path: Path, columns: list[str]) -> tuple[list[int], list[dict[str, str]]]:
-    """Line numbers and rows, as text, of a CSV that has the columns."""
+def refuse(table: Path, problems: list[str]) -> None:
+    """Refuse a table with bad rows, if there are any.
+
+    Raises:
+        InputError: lists them.
+    """
+    if problems:
+        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        listed = "\n  ".join(problems[:LISTED])
+        raise InputError(f"{table}: {len(problems)} bad rows; correct or remove them:\n  {listed}{more}")
+
+
+def read_csv(path: Path, columns: list[str]) -> tuple[list[int], list[dict[str, str]]]:
+    """Line numbers and rows, as text, of a CSV that has the columns.
+
+    Raises:
+        InputError: it is not there, no text, or lacks one.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # with or without a byte order mark
             reader = csv.DictReader(file, restval="")
@@ -230,7 +243,7 @@ def _split(names: list[str], table: Path, column: str) -> tuple[list[str], list[
 
     The part is empty for a name that the table does not have.
     """
-    _, rows = _read_csv(table, ["name", column])
+    _, rows = read_csv(table, ["name", column])
     twice = [name for name, times in Counter(row["name"] for row in rows).items() if times > 1]
     if twice:
         raise InputError(f"{table}: {twice[0]} stands there more than once; remove one of the rows")
@@ -256,14 +269,16 @@ def _drawn(count: int, seed: int) -> list[str]:
     return parts
 
 
-def _number(text: str) -> float:
+def to_number(text: str) -> float:
+    """The number that a cell holds; NaN where it holds none."""
     try:
         return float(text)
     except ValueError:
         return float("nan")
 
 
-def _unreadable(path: Path) -> str:
+def unreadable(path: Path) -> str:
+    """Why a file is no image that can be read; empty where it is one."""
     if not path.is_file():
         return "no such image"
     try:

@@ -184,6 +184,7 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
     names, counts = np.unique(seen.generators, return_counts=True)
     large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
+<<<<<<< ours
         base = _conformal(off)
         return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
     strangers = held_out(seen, (seen.generators == name for name in large), config)
@@ -192,15 +193,31 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
         base = _conformal(off / np.exp(growth * away))
         held = off_strangers <= base * np.exp(growth * away_strangers)
         by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
+=======
+        width = float(conformal(off)), 0.0
+        return Calibration(known, width, {"known images": float((off <= width[0]).mean())})
+    strangers = held_out(everything, rated, (rated.generators == name for name in large), fitted)
+    off_strangers = np.abs(strangers.scores(known) - rated.mos)
+    for growth in GROWTHS:
+        base = float(conformal(off / np.exp(growth * of_known.away(known))))
+        held = off_strangers <= base * np.exp(growth * strangers.away(known))
+        by_generator = {str(name): float(held[rated.generators == name].mean()) for name in large}
+>>>>>>> theirs
         if np.mean(list(by_generator.values())) >= COVERAGE:
             break
     kept = float((off <= base * np.exp(growth * away)).mean())
     return Calibration(known, (base, float(growth)), {"known images": kept} | by_generator)
 
 
+<<<<<<< ours
 def _conformal(off: np.ndarray) -> float:
     rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
     return float(np.quantile(off, rank, method="higher"))
+=======
+def conformal(off: np.ndarray) -> np.ndarray:
+    """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
+    return np.quantile(off, min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off)), method="higher")
+>>>>>>> theirs
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pyiqa_ma_agiqa.command import compare, explain, score, train, weights
+from pyiqa_ma_agiqa.command import adapt, compare, explain, score, train, weights
 from pyiqa_ma_agiqa.command.main import DEBUG, main
 from pyiqa_ma_agiqa.command.summary import pace
 from pyiqa_ma_agiqa.errors import InputError, PluginError, WeightsError
@@ -25,6 +25,7 @@ WORDS = {
     explain: ["explain", "a.png", "--out", "out"],
     compare: ["compare", "a.csv", "b.csv"],
     weights: ["weights", "list"],
+    adapt: ["adapt", "--images", "images", "--table", "ratings.csv", "--out", "mine.safetensors"],
     train: ["train", "--config", "recipe.yaml"],
 }
 ENTROPY = ["--metric", "entropy", "--device", "cpu"]
