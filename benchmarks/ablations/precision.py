@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from benchmarks.ablations.data import Data
-from benchmarks.ablations.tower_ablations import cached
+from benchmarks.common.features import Seen, judged
 from benchmarks.common.statistics_of_scores import figures, srcc
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact.arithmetic import floats
-from pyiqa_ma_agiqa.compact.arithmetic.exact import SMALLEST, exact_mean
+from pyiqa_ma_agiqa.compact.arithmetic.exact import SMALLEST
 from pyiqa_ma_agiqa.compact.arithmetic.layers import MIDDLE, QuantisedLinear
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
-from pyiqa_ma_agiqa.compact.semantic import DEPTHS
-from pyiqa_ma_agiqa.training.float_networks import float_tower, normalised
+from pyiqa_ma_agiqa.training.data import Images
 from pyiqa_ma_agiqa.training.quality_stage import to_tensor
-from pyiqa_ma_agiqa.training.starts import tower_from_wheel
 
 BITS = (6, 4)
 
@@ -58,64 +53,23 @@ def without_rounding(model: MAAGIQA) -> Score:
 
     def score(pixels: torch.Tensor) -> torch.Tensor:
         summary, features = model.backbone_passes(encoder_view(pixels), branch_view(pixels), floats)
-        return model.mix(summary, floats.mean(features, (2, 3)), floats).score
+        return model.judge(summary, floats.mean(features, (2, 3)), floats).score
 
     return score
 
 
-def with_float_tower(model: MAAGIQA, weights: dict[str, torch.Tensor]) -> Score:
-    """Scores with the tower in floats, as it was before it was rounded, and all else as it is."""
-    tower = float_tower()
-    tower.load_state_dict(weights)
-
-    def score(pixels: torch.Tensor) -> torch.Tensor:
-        summary = float_summary(tower, encoder_view(pixels))
-        return model.mix(summary, exact_mean(model.branch(branch_view(pixels)), (2, 3))).score
-
-    return score
-
-
-def float_summary(tower: Any, view: torch.Tensor) -> torch.Tensor:
-    """What `SemanticEncoder` gives for views in [0, 1], (N, 6, 3, 768), by a float tower of timm's."""
-    tokens = tower.norm_pre(tower._pos_embed(tower.patch_embed(normalised(view))))
-    summaries = []
-    for depth, block in enumerate(tower.blocks, start=1):
-        tokens = block(tokens)
-        if depth in DEPTHS:
-            patches = tokens[:, 1:]
-            summaries.append(torch.stack([tokens[:, 0], patches.mean(1), patches.std(1)], 1))
-    return torch.stack(summaries, 1)
-
-
-def precision(data: Data, wheel: Path | None) -> dict[str, dict[str, float]]:
-    """Test figures of the shipped model by precision of weights and activations.
-
-    The training kept no float branch, so that only the tower can be had as before rounding, from its wheel.
-    """
-    test = data.parts["test"]
-
-    def scores(label: str, variant: Callable[[], Score]) -> np.ndarray:
-        path = data.cache / f"precision_{label}.npy"
-        score = functools.cache(variant)
-
-        @torch.inference_mode()
-        def make(place: int) -> np.ndarray:
-            return score()(to_tensor([data.images[test[place]]]))[0].numpy()
-
-        return np.array(cached(path, len(test), (1,), np.float32, make)[:, 0], float)
-
-    measured: dict[str, np.ndarray] = {
-        "integers: as shipped": data.shipped().scores[test].astype(float),
-        "the same weights, activations not rounded": scores("floats", lambda: without_rounding(data.model)),
-    }
-    if wheel:
-        measured["tower in floats from its wheel, before rounding"] = scores(
-            "float_tower", lambda: with_float_tower(data.model, tower_from_wheel(wheel))
-        )
-    for bits in BITS:
-        variant = functools.partial(restored, data.model, bits)
-        measured[f"weights of {bits} bits"] = scores(f"{bits}_bits", variant)
-    return compared(measured, data.mos[test], data.generators[test])
+def precision(model: MAAGIQA, images: Seen) -> dict[str, dict[str, float]]:
+    """Test figures of the shipped model by precision of weights and activations."""
+    rows = images.ratings.rows("test")
+    pixels = Images(images.ratings.paths)
+    variants: dict[str, Score] = {"the same weights, activations not rounded": without_rounding(model)}
+    variants |= {f"weights of {bits} bits": restored(model, bits) for bits in BITS}
+    measured = {"integers: as shipped": judged(model, images.everything[rows])["score"].to_numpy()}
+    with torch.inference_mode():
+        for name, score in variants.items():
+            scores = [score(to_tensor([pixels[row]])).item() for row in tqdm(rows, name)]
+            measured[name] = np.array(scores)
+    return compared(measured, images.mos[rows], images.generators[rows])
 
 
 def compared(

@@ -45,6 +45,11 @@ def weights_sha256(metric: torch.nn.Module, weights: Path | None = None) -> dict
     """What a result file says of the weights; nothing for pyiqa's own metrics with their own weights."""
     if weights is None and not isinstance(metric.net, MAAGIQA):
         return {}
+    return own_weights_sha256(weights)
+
+
+def own_weights_sha256(weights: Path | None = None) -> dict[str, str]:
+    """What a result file says of the weights of `ma_agiqa`, by default those that the package carries."""
     return {"weights_sha256": hashlib.sha256((weights or shipped_weights()).read_bytes()).hexdigest()}
 
 

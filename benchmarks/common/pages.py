@@ -6,8 +6,6 @@ the page, the line `No result yet for the table NAME:`, which `tables.py` replac
 
 from __future__ import annotations
 
-from functools import partial
-
 from benchmarks.ablations.ablation_tables import ablations, precision
 from benchmarks.accuracy import published
 from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets, shifts
@@ -16,18 +14,25 @@ from benchmarks.command.score_tables import cost, score_command, shards
 =======
 from benchmarks.adapting.adapting_tables import adapting, by_generator
 from benchmarks.command.score_tables import cost, score_command
+<<<<<<< ours
 >>>>>>> theirs
 from benchmarks.common.filling import Block, Page, Quote, at, difference, of_entry
+=======
+from benchmarks.common.filling import Block, Page, Quote, at
+>>>>>>> theirs
 from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
 from benchmarks.speed.speed_tables import against_commit, efficiency, where_time_goes
+from benchmarks.unseen.unseen_tables import choices, unseen
 
 BLOCKS = {
     "accuracy": Block("| metric | SRCC, `official` |", accuracy),
     "accuracy_details": Block("### Split `official`", accuracy_details),
     "data_sets": Block("**AGIQA-3K**", data_sets),
     "shifts": Block("| weights file |", of_file("accuracy/shifts.json", shifts)),
+    "unseen": Block("| generator left out |", of_file("unseen/unseen.json", unseen)),
+    "choices": Block("| setting |", of_file("unseen/choices.json", choices)),
     "ablations": Block("| ablation |", of_file("ablations/ablations.json", ablations)),
     "precision": Block("| precision |", of_file("ablations/ablations.json", precision)),
     "adapting": Block("| ratings of the new generator |", of_file("adapting/adapting.json", adapting)),
@@ -51,35 +56,15 @@ BLOCKS = {
 }
 
 
-def _agreement(split: str, statistic: str):
-    return at(f"{SPLITS[split]}/result.json", f"metrics/ma_agiqa/agreement/{statistic}/value")
-
-
 def _printed(method: str):
     return tuple(lambda _, figure=figure: float(figure) for figure in published.AGIQA3K[method])
-
-
-_row = partial(at, "ablations/ablations.json")
-_MANIFEST = "../weights_manifest.json"
-_WHOLE = "the whole recipe"
-
-
-def _lead_over_whole(row: str):
-    return difference(_row(f"rows/{row}/test/srcc"), _row(f"rows/{_WHOLE}/test/srcc"))
-
-
-_precision = partial(of_entry, "ablations/ablations.json", "precision")
-
-
-def _cost_of_bits(bits: str):
-    return difference(_precision("as shipped", "srcc"), _precision(bits, "srcc"))
 
 
 def _both(metric: str):
     """SRCC and PLCC of a metric, on one split after the other."""
     return tuple(
-        at(f"{folder}/result.json", f"metrics/{metric}/agreement/{statistic}/value")
-        for folder in SPLITS.values()
+        at(f"{SPLITS[split]}/result.json", f"metrics/{metric}/agreement/{statistic}/value")
+        for split in ("official", "prompt_disjoint")
         for statistic in ("srcc", "plcc")
     )
 
@@ -118,9 +103,11 @@ PAGES = {
     "docs/adapt.md": Page(("adapting",)),
     "benchmarks/adapting/README.md": Page(("adapting", "adapting_by_generator")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
+    "benchmarks/unseen/README.md": Page(("unseen", "choices")),
     "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
     "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
+<<<<<<< ours
     "benchmarks/command/README.md": Page(("score_command", "cost", "shards")),
     "benchmarks/ablations/README.md": Page(
         ("ablations", "precision"),
@@ -144,4 +131,8 @@ PAGES = {
             ),
         ),
     ),
+=======
+    "benchmarks/command/README.md": Page(("score_command", "cost")),
+    "benchmarks/ablations/README.md": Page(("ablations", "precision")),
+>>>>>>> theirs
 }

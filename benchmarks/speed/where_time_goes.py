@@ -34,7 +34,7 @@ from pyiqa_ma_agiqa.compact.arithmetic import integers, machine
 SIDE = 512
 PRODUCTS, ATTENTION, ROUNDING = "products", "attention", "rounding to integers"
 SCALING = "scales, biases, padding"
-SUMMARIES, EXPERTS = "summaries", "experts"
+SUMMARIES, EXPERTS = "summaries", "experts and familiarity"
 OTHER = "other"
 STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     PRODUCTS: (
@@ -48,7 +48,7 @@ STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     "activation": ((integers, "silu"),),
     SUMMARIES: ((integers, "mean"), (integers, "deviation")),
     "resizing": ((arch, "encoder_view"), (arch, "branch_view")),
-    EXPERTS: ((integers, "dense"),),
+    EXPERTS: tuple((integers, name) for name in ("dense", "project", "total")),
 }
 """Part of a score to the functions whose time it is, each with the module in which it is looked up."""
 WHOLE = (ATTENTION, SUMMARIES, EXPERTS)

@@ -128,7 +128,8 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     """
     began = time.time()
     out = Path(recipe.out)
-    ratings = recipe.data.read(test)
+    tuned = recipe.quality.epochs > 0
+    ratings = recipe.data.read(test, val=tuned)
     fitted, chosen = ratings.rows("train"), ratings.rows("val")
     images = Images(ratings.paths)
     torch.manual_seed(recipe.experts.seed)
@@ -136,7 +137,6 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     model, branch = starting_model(recipe.start, lambda: map(encoder_view, calibration()))
     logger.info("%d train and %d val images; the tower is at hand", len(fitted), len(chosen))
 
-    tuned = recipe.quality.epochs > 0
     quality = QualityRegressor(branch, float(ratings.mos[fitted].mean()))
     if tuned:
         made_of = {"images": files_digest(ratings.paths[row] for row in fitted)}
@@ -159,9 +159,14 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     calibrated = fit_experts(model, seen, experts)
     logger.info("interval: half width %.3f, growth %.2f; held %s", *calibrated.width, calibrated.coverage)
     measured = {}
-    for part in ("val", "test") if test else ("val",):
+    for part in ("val", "test"):
         rows = ratings.rows(part)
+<<<<<<< ours
         measured[part] = everything(images, rows), ratings.mos[rows]
+=======
+        if len(rows):
+            measured[part] = everything(rows), ratings.mos[rows]
+>>>>>>> theirs
     blend = None
     if tuned:
         centre_head(quality, seen.everything[:, : QualityBranch.width], seen.mos)

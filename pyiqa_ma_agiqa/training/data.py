@@ -89,8 +89,13 @@ class DataConfig:
         if not groups:
             raise InputError("generator_pattern: has no group; put what names the generator in ( )")
 
-    def read(self, test: bool) -> Ratings:
-        """The checked ratings, those of the test part only where they are asked for; see `read_ratings`."""
+    def read(self, test: bool, val: bool = True) -> Ratings:
+        """The checked ratings; see `read_ratings`.
+
+        Args:
+            test: with the test part.
+            val: there must be a val part; otherwise it is read where there is one.
+        """
         split_table = Path(self.split_table) if self.split_table else None
         ratings = read_ratings(
             Path(self.images),
@@ -101,8 +106,9 @@ class DataConfig:
             deviation_column=self.deviation_column,
             generator_pattern=self.generator_pattern,
         )
+        wanted = {"train": True, "val": val or len(ratings.rows("val")) > 0, "test": test}
         try:
-            return ratings.only(*PARTS) if test else ratings.only("train", "val")
+            return ratings.only(*(part for part in PARTS if wanted[part]))
         except InputError as error:
             raise InputError(f"{self.table}: {error}") from None
 
@@ -193,6 +199,8 @@ def read_ratings(
     )
     for name in ("train", "val"):
         of_part = ratings.mos[ratings.rows(name)]
+        if name == "val" and len(of_part) == 0:
+            continue  # whether it is needed is for `DataConfig.read` to say
         if len(of_part) < LEAST[name]:
             raise InputError(
                 f"{table}: {len(of_part)} rows in part {name!r}; training needs at least {LEAST[name]}"

@@ -66,7 +66,7 @@ def test_one_measurement_has_one_figure(run):
     }
     assert calls["maniqa"] == [(1, 512)] * 8
     # Both networks see their views, whether these are made beforehand or in the time of the passes.
-    for seen in (("encoder", 224, 224), ("branch", 512, 512), ("passes", 224, 512)):
+    for seen in (("encoder", 320, 320), ("branch", 512, 512), ("passes", 320, 512)):
         assert calls["ma_agiqa"].count(seen) == 7
     assert found["commit"]
     text = speed_tables.efficiency(found)

@@ -132,6 +132,22 @@ def test_a_split_of_its_own_table(folder, tmp_path):
             data.read(test=False)
 
 
+def test_a_val_part_is_read_where_there_is_one_and_asked_for_where_it_is_needed(folder, tmp_path):
+    table = tmp_path / "table.csv"
+    data = DataConfig(str(folder), str(table))
+    table.write_text(GOOD)
+    assert len(data.read(test=False, val=False).rows("val")) == 4
+    table.write_text(GOOD.replace(",val", ",test"))
+    ratings = data.read(test=True, val=False)
+    assert [len(ratings.rows(part)) for part in ("train", "val", "test")] == [16, 0, 4]
+    assert set(data.read(test=False, val=False).part) == {"train"}
+    with pytest.raises(InputError, match=r"table\.csv: 0 images in part 'val'; it needs at least 3"):
+        data.read(test=True)
+    table.write_text(GOOD.replace(",val", ",test", 3))
+    with pytest.raises(InputError, match="1 rows in part 'val'; training needs at least 3"):
+        data.read(test=True, val=False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
