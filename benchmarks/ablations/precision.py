@@ -17,7 +17,7 @@ from pyiqa_ma_agiqa.compact.arithmetic.exact import SMALLEST
 from pyiqa_ma_agiqa.compact.arithmetic.layers import MIDDLE, QuantisedLinear
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from pyiqa_ma_agiqa.training.data import Images
-from pyiqa_ma_agiqa.training.quality_stage import to_tensor
+from pyiqa_ma_agiqa.training.crops import to_tensor
 
 BITS = (6, 4)
 

@@ -9,17 +9,9 @@ from __future__ import annotations
 from benchmarks.ablations.ablation_tables import ablations, precision
 from benchmarks.accuracy import published
 from benchmarks.accuracy.accuracy_tables import SPLITS, accuracy, accuracy_details, data_sets, shifts
-<<<<<<< ours
-from benchmarks.command.score_tables import cost, score_command, shards
-=======
 from benchmarks.adapting.adapting_tables import adapting, by_generator
-from benchmarks.command.score_tables import cost, score_command
-<<<<<<< ours
->>>>>>> theirs
-from benchmarks.common.filling import Block, Page, Quote, at, difference, of_entry
-=======
+from benchmarks.command.score_tables import cost, score_command, shards
 from benchmarks.common.filling import Block, Page, Quote, at
->>>>>>> theirs
 from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
@@ -107,32 +99,6 @@ PAGES = {
     "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
     "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
-<<<<<<< ours
     "benchmarks/command/README.md": Page(("score_command", "cost", "shards")),
-    "benchmarks/ablations/README.md": Page(
-        ("ablations", "precision"),
-        (
-            Quote(
-                "are ahead of the whole recipe in SRCC, by {.3} and {.3} on test",
-                (
-                    _lead_over_whole("two views: image and central crop"),
-                    _lead_over_whole("blocks 9 to 12 of the tower fine-tuned"),
-                ),
-            ),
-            Quote(
-                "6 bits cost {.3} SRCC and change a score by {.2} on average, 4 bits cost {.2} and change it "
-                "by {.2}.",
-                (
-                    _cost_of_bits("6 bits"),
-                    _precision("6 bits", "mean_change"),
-                    _cost_of_bits("4 bits"),
-                    _precision("4 bits", "mean_change"),
-                ),
-            ),
-        ),
-    ),
-=======
-    "benchmarks/command/README.md": Page(("score_command", "cost")),
     "benchmarks/ablations/README.md": Page(("ablations", "precision")),
->>>>>>> theirs
 }

@@ -30,11 +30,7 @@ REACHED = {
     "benchmarks.speed.efficiency": ("compact.arch",),
     "benchmarks.speed.against_commit": ("compact.arch",),
     "benchmarks.robustness.robustness": ("compact.arch",),
-<<<<<<< ours
-    "benchmarks.ablations.ablations": ("compact.arch",),
     "benchmarks.adapting.adapting": ("compact.arch",),
-=======
->>>>>>> theirs
     "benchmarks.command.score_command": ("compact.arch", "command.score", "scoring.run"),
     "benchmarks.published_system.published_full_size": (
         *("published.arch", "command.weights"),

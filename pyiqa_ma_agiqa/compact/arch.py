@@ -100,7 +100,7 @@ class MAAGIQA(OwnReading, nn.Module):
             self.coherence_expert = nn.Linear(COHERENCE, 1)
             self.quality_expert = nn.Linear(EVERYTHING, 1)
             self.bias = nn.Parameter(torch.zeros(1))
-            self.familiarity = Familiarity(EVERYTHING)
+            self.familiarity = Familiarity(math.prod(SUMMARY))
         if path:
             load_weights(self, Path(path))
         self.eval()
@@ -197,7 +197,7 @@ class MAAGIQA(OwnReading, nn.Module):
             steps.dense(values, expert.weight, expert.bias)
             for expert, values in zip(experts, read, strict=True)
         ]
-        strangeness = self.familiarity(everything, steps)
+        strangeness = self.familiarity(summary.flatten(1), steps)
         quality = self.familiarity.gate(strangeness)
         always = torch.ones_like(quality)
         score, gate, shares = mixture(

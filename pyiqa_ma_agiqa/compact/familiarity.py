@@ -14,7 +14,7 @@ from .arithmetic.layers import QuantisedLinear
 AXES = 64
 """Principal axes of the training images that are kept."""
 QUANTILES = 101
-CLOSES = 75
+CLOSES = 95
 """The quality expert is half closed at this percentile of known images."""
 SLOPE = 0.5
 """How fast it closes, in interquartile ranges of known images."""
@@ -25,7 +25,7 @@ class Familiarity(nn.Module):
 
     .. math:: u = 1 - \frac{1}{|z|^2} \sum_j \frac{s_j}{s_j + \lambda} (a_j \cdot z)^2
 
-    z: everything that the experts read, standardised; :math:`a_j`: the principal axes of the training
+    z: the tower's summary, standardised; :math:`a_j`: the principal axes of the training
     images, with :math:`s_j` the sum of their squares along it. An image whose z lies along these axes has a
     small u; one that differs from the training images in other ways has one near 1 (Rasmussen and
     Williams, *Gaussian Processes for Machine Learning*, 2006, section 2.1).
@@ -52,7 +52,7 @@ class Familiarity(nn.Module):
         self.register_buffer("width", torch.tensor([0.5, 0.0]))
 
     def forward(self, values: torch.Tensor, steps: ModuleType = integers) -> torch.Tensor:
-        """What the experts read (N, inputs) to u (N, 1), 0 to 1."""
+        """Summaries (N, inputs) to u (N, 1), 0 to 1."""
         standardised = (values - self.centre) * self.scale
         along = steps.project(self.axes, standardised)
         explained = steps.total(along.square() * self.kept, 1)

@@ -16,18 +16,18 @@ import numpy as np
 
 @dataclass
 class Seen:
-    """M rated images as both networks see them, and copies of some that are worse.
+    """M rated images as the tower sees them, and copies of some that are worse.
 
     Attributes:
-        everything: (M, n) what the networks say.
+        summaries: (M, n) what the tower says.
         mos: (M,).
         generators: (M,) text; all the same where generators are not known.
         noise: (M,) variance of each MOS in units of the mean one.
-        falls: (R, n) what the networks say of a copy less what they say of a milder one.
+        falls: (R, n) what the tower says of a copy less what they say of a milder one.
         fallen: (R,) row of the image that each is a copy of.
     """
 
-    everything: np.ndarray
+    summaries: np.ndarray
     mos: np.ndarray
     generators: np.ndarray
     noise: np.ndarray
@@ -42,7 +42,7 @@ class Seen:
         copies = kept[self.fallen]
         place = np.cumsum(kept) - 1
         return Seen(
-            self.everything[kept],
+            self.summaries[kept],
             self.mos[kept],
             self.generators[kept],
             self.noise[kept],

@@ -1,13 +1,13 @@
-"""Training of ``ma_agiqa``: experts, gate and interval in closed form, on what frozen networks say.
+"""Training of ``ma_agiqa``: a quality branch by gradient descent, then all else in closed form.
 
-The quality branch may be tuned first, by gradient descent; it then joins the experts at a weight chosen on
-the val part. Writes ``weights.safetensors`` (for ``pretrained_model_path``) and ``metrics.json`` to the
-folder.
+Experts, gate and interval are fitted to what the frozen tower says; the branch then joins the quality
+expert. Writes ``weights.safetensors`` (for ``pretrained_model_path``) and ``metrics.json`` to the folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import shlex
 import sys
@@ -21,24 +21,22 @@ import torch
 
 from ..compact.arch import MAAGIQA
 from ..compact.preprocessing import branch_view, encoder_view
-from ..compact.quality import QualityBranch
 from ..compact.storage import save_weights
 from .agreement import agreement
-from .blending import Blend, choose_blend, gated_branch, join_branch
 from .checkpoint import files_digest, write_json, write_whole
 from .closed_form import Seen
 from .commit import running_commit
+from .crops import to_tensor
 from .data import Images, ImageSource, Ratings
 from .degradations import GRADES, DegradedCopies
 from .experts_stage import fit_experts, predict_experts
 from .float_networks import FloatBranch, float_tower
+from .joining import join_branch
 from .quality_stage import (
     QualityRegressor,
     QualityStageConfig,
     branch_features,
     centre_head,
-    predict_branch,
-    to_tensor,
     train_quality_branch,
 )
 from .recipe import Recipe, StartConfig
@@ -52,28 +50,39 @@ FINE_TUNING = QualityStageConfig(epochs=4)
 """Tuning of the branch on one's own images, from the shipped weights."""
 
 CALIBRATION = 64
-"""How many images, evenly spread, tell the sizes of the values that are rounded."""
+"""How many images tell the sizes of the values that are rounded."""
+CENTRING = 256
+"""How many train images tell the mean of what the branch predicts."""
 
 
 def starting_model(
     start: StartConfig, views: Callable[[], Iterable[torch.Tensor]]
 ) -> tuple[MAAGIQA, FloatBranch]:
-    """A model that holds the tower to start from, and the branch to train; experts and gate are new.
+    """A model that holds the tower, and the branch to train; experts and gate are to be fitted.
 
     Args:
-        start: the wheels, or none for the shipped model.
+        start: the wheels; what is not given is that of the shipped model.
         views: gives calibration images, as `encoder_view` does.
     """
-    if start.tower is None or start.branch is None:
-        model = MAAGIQA(pretrained=True)
+    model, branch = MAAGIQA(pretrained=start.tower is None), FloatBranch()
+    if start.tower is not None:
+        tower = float_tower()
+        tower.load_state_dict(tower_from_wheel(Path(start.tower)))
+        model.encoder = integer_tower(tower, views())
+    if start.branch is None:
         return model, float_branch(model.branch)
-    model, branch = MAAGIQA(pretrained=False), FloatBranch()
-    tower = float_tower()
-    tower.load_state_dict(tower_from_wheel(Path(start.tower)))
-    model.encoder = integer_tower(tower, views())
     network = branch.network
     network.load_state_dict(branch_from_wheel(Path(start.branch), list(network.state_dict())))
     return model, branch
+
+
+def drawn(ratings: Ratings, rows: np.ndarray, count: int) -> np.ndarray:
+    """So many of the rows, in ascending order, drawn by the names of their images.
+
+    Without some of the rows it is nearly the same images, so that runs can share what is said of them.
+    """
+    by_name = sorted(rows, key=lambda row: hashlib.sha256(ratings.paths[row].name.encode()).digest())
+    return np.sort(np.array(by_name[:count], int))
 
 
 def calibration_images(ratings: Ratings, images: Images) -> Callable[[], Iterator[torch.Tensor]]:
@@ -81,17 +90,12 @@ def calibration_images(ratings: Ratings, images: Images) -> Callable[[], Iterato
 
     So training on another split begins with the same tower.
     """
-    rows = spread(np.flatnonzero(ratings.everywhere), CALIBRATION)
+    rows = drawn(ratings, np.flatnonzero(ratings.everywhere), CALIBRATION)
     return lambda: (to_tensor([images[row]]) for row in rows)
 
 
-def spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """So many of the rows, evenly spread over them."""
-    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
-
-
 def seen_by(
-    see: Callable[[ImageSource, np.ndarray], np.ndarray],
+    summarise: Callable[[ImageSource, np.ndarray], np.ndarray],
     images: ImageSource,
     ratings: Ratings,
     recipe: Recipe,
@@ -99,21 +103,21 @@ def seen_by(
     """What the closed form is told of the train part.
 
     Args:
-        see: what both networks say (M, n) of images by their rows.
+        summarise: what the tower says (M, n) of images by their rows.
     """
     fitted = ratings.rows("train")
-    everything = see(images, fitted)
+    summaries = summarise(images, fitted)
     weight = recipe.experts.rater_weight
     variance = ratings.deviation[fitted].astype(np.float64) ** 2
     noise = np.maximum(1 - weight + weight * variance / max(variance.mean(), 1e-12), 1e-3)
-    rows = spread(np.flatnonzero(ratings.everywhere), recipe.degraded)
+    rows = drawn(ratings, np.flatnonzero(ratings.everywhere), recipe.degraded)
     copies = DegradedCopies(images, rows)
-    of_copies = see(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), everything.shape[1])
+    of_copies = summarise(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), -1)
     place = np.searchsorted(fitted, rows)  # what is of the train part everywhere is so here
-    milder = np.concatenate([everything[place][:, None], of_copies[:, :-1]], 1)
-    falls = (of_copies - milder).reshape(-1, everything.shape[1])
+    milder = np.concatenate([summaries[place][:, None], of_copies[:, :-1]], 1)
+    falls = (of_copies - milder).reshape(-1, summaries.shape[1])
     fallen = place.repeat(len(GRADES))
-    return Seen(everything, ratings.mos[fitted], ratings.generators[fitted], noise, falls, fallen)
+    return Seen(summaries, ratings.mos[fitted], ratings.generators[fitted], noise, falls, fallen)
 
 
 def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
@@ -128,71 +132,55 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     """
     began = time.time()
     out = Path(recipe.out)
-    tuned = recipe.quality.epochs > 0
-    ratings = recipe.data.read(test, val=tuned)
-    fitted, chosen = ratings.rows("train"), ratings.rows("val")
+    ratings = recipe.data.read(test, val=False)
+    fitted = ratings.rows("train")
     images = Images(ratings.paths)
     torch.manual_seed(recipe.experts.seed)
     calibration = calibration_images(ratings, images)
     model, branch = starting_model(recipe.start, lambda: map(encoder_view, calibration()))
-    logger.info("%d train and %d val images; the tower is at hand", len(fitted), len(chosen))
+    logger.info("%d train images; the networks to start from are at hand", len(fitted))
 
-    quality = QualityRegressor(branch, float(ratings.mos[fitted].mean()))
-    if tuned:
+    shared = Path(recipe.summaries or out / "summaries")
+    quality = QualityRegressor(branch, float(ratings.mos[fitted].mean()), recipe.quality.frozen_stages)
+    if recipe.quality.epochs:
         made_of = {"images": files_digest(ratings.paths[row] for row in fitted)}
         quality = train_quality_branch(
-            quality, images, ratings.mos, fitted, chosen, recipe.quality, out, made_of
+            quality, images, ratings.mos, fitted, recipe.quality, out, shared / "crops", made_of
         )
-    if tuned or recipe.start.branch is not None:
+    if recipe.quality.epochs or recipe.start.branch is not None:
         model.branch = integer_branch(quality.branch, map(branch_view, calibration()))
 
-    summaries = Summaries(model.encoder, Path(recipe.summaries or out / "summaries"))
+    summaries = Summaries(model.encoder, shared)
 
-    def everything(source: ImageSource, rows: np.ndarray) -> np.ndarray:
-        features = branch_features(model.branch, source, rows)
-        return np.concatenate([features, summaries(source, rows).reshape(len(rows), -1)], 1)
+    def summarise(source: ImageSource, rows: np.ndarray) -> np.ndarray:
+        return summaries(source, rows).reshape(len(rows), -1)
 
-    seen = seen_by(everything, images, ratings, recipe)
-    logger.info("both networks have seen the train images")
-    # Features that were tuned on these images say more of them than of others.
-    experts = dataclasses.replace(recipe.experts, branch_weight=0.0) if tuned else recipe.experts
-    calibrated = fit_experts(model, seen, experts)
+    seen = seen_by(summarise, images, ratings, recipe)
+    logger.info("the tower has seen the train images")
+    calibrated = fit_experts(model, seen, recipe.experts)
     logger.info("interval: half width %.3f, growth %.2f; held %s", *calibrated.width, calibrated.coverage)
-    measured = {}
-    for part in ("val", "test"):
-        rows = ratings.rows(part)
-<<<<<<< ours
-        measured[part] = everything(images, rows), ratings.mos[rows]
-=======
-        if len(rows):
-            measured[part] = everything(rows), ratings.mos[rows]
->>>>>>> theirs
-    blend = None
-    if tuned:
-        centre_head(quality, seen.everything[:, : QualityBranch.width], seen.mos)
-        blend = _join(model, quality, *measured["val"])
+    if recipe.quality.epochs:
+        some = drawn(ratings, fitted, CENTRING)
+        centre_head(quality, branch_features(model.branch, images, some), ratings.mos[some])
+        join_branch(model, quality, recipe.blend)
     write_whole(out / "weights.safetensors", lambda aside: save_weights(model, aside))
 
+    reached = {}
+    for part in ("val", "test"):
+        rows = ratings.rows(part)
+        if len(rows):
+            features = branch_features(model.branch, images, rows)
+            predicted = predict_experts(model, features, summarise(images, rows))
+            reached[part] = agreement(predicted, ratings.mos[rows])
     metrics: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe),
         "trained_at_commit": running_commit(),
         "command": shlex.join(["pyiqa-ma-agiqa", *sys.argv[1:]]),
-        "blend": dataclasses.asdict(blend) if blend else None,
         "interval": {"width": calibrated.width, "coverage_in_training": calibrated.coverage},
-        "agreement": {
-            part: agreement(predict_experts(model, values), mos) for part, (values, mos) in measured.items()
-        },
+        "agreement": reached,
         "seconds": round(time.time() - began),
     }
     write_json(out / "metrics.json", metrics)
     for part, figures in metrics["agreement"].items():
         logger.info("%s: SRCC %.4f PLCC %.4f", part, figures["srcc"], figures["plcc"])
     return metrics
-
-
-def _join(model: MAAGIQA, quality: QualityRegressor, everything: np.ndarray, mos: np.ndarray) -> Blend:
-    """Let a tuned branch into the quality expert, at the weight that is best for the val part."""
-    said = predict_branch(quality, everything[:, : QualityBranch.width])
-    blend = choose_blend(predict_experts(model, everything), gated_branch(model, everything, said), mos)
-    join_branch(model, quality, blend.weight)
-    return blend

@@ -5,6 +5,7 @@ Training has copies fall by strength with them, and `benchmarks/` measures monot
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 
@@ -71,6 +72,8 @@ class DegradedCopies:
 
     def __getitem__(self, number: int) -> np.ndarray:
         place, grade = divmod(int(number), len(GRADES))
-        degrade = list(DEGRADATIONS.values())[place % len(DEGRADATIONS)]
-        # Of one image the noise is the same in all grades.
-        return degrade(self.images[self.rows[place]], GRADES[grade], np.random.default_rng(place))
+        image = self.images[self.rows[place]]
+        # The image alone says which kind it is; its noise is the same in all grades.
+        drawn = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
+        degrade = list(DEGRADATIONS.values())[drawn % len(DEGRADATIONS)]
+        return degrade(image, GRADES[grade], np.random.default_rng(drawn))

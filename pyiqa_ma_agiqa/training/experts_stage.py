@@ -1,8 +1,9 @@
-"""Experts, gate and interval, fitted in closed form to what both networks say.
+"""Experts, gate and interval, fitted in closed form to what the frozen tower says.
 
 Two ridge regressions of MOS: *alone* reads the late blocks only and gives the experts on meaning their
-verdicts; *together* reads everything, and what it says more than the first is the verdict of the quality
-expert. So with the gate open the score is the second one, and with the gate closed the first.
+verdicts; *together* reads all blocks, and what it says more than the first is the verdict of the quality
+expert. So with the gate open the score is the second one, and with the gate closed the first. The quality
+branch joins the quality expert afterwards; see `joining.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class ExpertsStageConfig:
         ridge: variance of the noise, against that of all weights together.
         early_weight: prior variance of a weight of an early or middle block, against a late one's.
         class_weight: that of the class token, against the patch statistics'.
-        branch_weight: that of the branch's features together, against the tower's together.
         generator_variance: c of `closed_form`; 0 for none.
         rater_weight: 0: all MOS count the same; 1: by the variance among raters.
         fall: by how much each step of degradation is expected to lower the score, in MOS.
@@ -48,46 +48,40 @@ class ExpertsStageConfig:
     ridge: float = 1.0
     early_weight: float = 0.3
     class_weight: float = 2.0
-    branch_weight: float = 0.1
     generator_variance: float = 0.01
     rater_weight: float = 0.5
     fall: float = 0.25
-    fall_noise: float = 1.0
+    fall_noise: float = 3.0
     folds: int = 5
     seed: int = 20
 
     def __post_init__(self) -> None:
         many = float("inf")
         check_range(self, ridge=(1e-9, many), early_weight=(0, many), class_weight=(1e-9, many))
-        check_range(self, branch_weight=(0, many), generator_variance=(0, many), rater_weight=(0, 1))
+        check_range(self, generator_variance=(0, many), rater_weight=(0, 1))
         check_range(self, fall=(0, many), fall_noise=(1e-9, many))
         check_range(self, folds=(2, 16), seed=(0, 2**32 - 1))
 
 
 def prior(config: ExpertsStageConfig) -> np.ndarray:
-    """Prior variance (15104,) of each weight: branch features, then the summary; they sum up to 1."""
-    tower = np.ones(SUMMARY)
-    tower[:EARLY_AND_MIDDLE] *= config.early_weight
-    tower[:, 0] *= config.class_weight
-    tower /= tower.sum()
-    branch = np.full(QualityBranch.width, config.branch_weight / QualityBranch.width)
-    together = np.concatenate([branch, tower.reshape(-1)])
-    return together / together.sum()
+    """Prior variance (13824,) of each weight on the summary; they sum up to 1."""
+    variance = np.ones(SUMMARY)
+    variance[:EARLY_AND_MIDDLE] *= config.early_weight
+    variance[:, 0] *= config.class_weight
+    return variance.reshape(-1) / variance.sum()
 
 
-LATE = np.concatenate(
-    [np.zeros(QualityBranch.width, bool), (np.arange(len(DEPTHS)) >= EARLY_AND_MIDDLE).repeat(3 * WIDTH)]
-)
-"""(15104,) where `everything` is of late blocks."""
+LATE = (np.arange(len(DEPTHS)) >= EARLY_AND_MIDDLE).repeat(3 * WIDTH)
+"""(13824,) where a summary is of late blocks."""
 
 
 @dataclass
 class Fit:
-    """Weights on standardised inputs z = (x - centre) * scale, (15104,) each.
+    """Weights on standardised inputs z = (x - centre) * scale, (13824,) each.
 
     Attributes:
         alone, together: weights of the two regressions, with their intercepts.
-        axes: (64, 15104), and the part of the prior's variance along each that is known, (64,).
+        axes: (64, 13824), and the part of the prior's variance along each that is known, (64,).
     """
 
     centre: np.ndarray
@@ -98,9 +92,9 @@ class Fit:
     axes: np.ndarray
     kept: np.ndarray
 
-    def predict(self, everything: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """MOS (M,) of both regressions, and strangeness (M,), of (M, 15104)."""
-        inputs = (everything - self.centre) * self.scale
+    def predict(self, summaries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """MOS (M,) of both regressions, and strangeness (M,), of (M, 13824)."""
+        inputs = (summaries - self.centre) * self.scale
         explained = ((inputs @ self.axes.T).astype(np.float64) ** 2) @ self.kept
         whole = np.maximum((inputs.astype(np.float64) ** 2).sum(1), 1e-12)
         alone, together = (
@@ -113,9 +107,9 @@ class Fit:
 def fit(seen: Seen, config: ExpertsStageConfig) -> Fit:
     """Fit both regressions."""
     variance = prior(config)
-    centre = seen.everything.mean(0)
-    scale = (np.sqrt(variance) / (seen.everything.std(0) + 1e-6)).astype(np.float32)
-    inputs, falls = (seen.everything - centre) * scale, seen.falls * scale
+    centre = seen.summaries.mean(0)
+    scale = (np.sqrt(variance) / (seen.summaries.std(0) + 1e-6)).astype(np.float32)
+    inputs, falls = (seen.summaries - centre) * scale, seen.falls * scale
     penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
     together, intercept = ridge(inputs, falls, seen, penalties)
     axes, squares = principal_axes(inputs, AXES)
@@ -151,7 +145,7 @@ def held_out(seen: Seen, parts: Iterable[np.ndarray], config: ExpertsStageConfig
     """Each part (M,) of the images, by a fit to the others; NaN for images in no part."""
     found = np.full((3, len(seen)), np.nan)
     for part in parts:
-        found[:, part] = fit(seen.only(~part), config).predict(seen.everything[part])
+        found[:, part] = fit(seen.only(~part), config).predict(seen.summaries[part])
     return HeldOut(*found)
 
 
@@ -184,52 +178,37 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
     names, counts = np.unique(seen.generators, return_counts=True)
     large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
-<<<<<<< ours
-        base = _conformal(off)
+        base = conformal(off)
         return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
     strangers = held_out(seen, (seen.generators == name for name in large), config)
     off_strangers, away_strangers = np.abs(strangers.scores(known) - seen.mos), strangers.away(known)
     for growth in GROWTHS:
-        base = _conformal(off / np.exp(growth * away))
+        base = conformal(off / np.exp(growth * away))
         held = off_strangers <= base * np.exp(growth * away_strangers)
         by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
-=======
-        width = float(conformal(off)), 0.0
-        return Calibration(known, width, {"known images": float((off <= width[0]).mean())})
-    strangers = held_out(everything, rated, (rated.generators == name for name in large), fitted)
-    off_strangers = np.abs(strangers.scores(known) - rated.mos)
-    for growth in GROWTHS:
-        base = float(conformal(off / np.exp(growth * of_known.away(known))))
-        held = off_strangers <= base * np.exp(growth * strangers.away(known))
-        by_generator = {str(name): float(held[rated.generators == name].mean()) for name in large}
->>>>>>> theirs
         if np.mean(list(by_generator.values())) >= COVERAGE:
             break
     kept = float((off <= base * np.exp(growth * away)).mean())
     return Calibration(known, (base, float(growth)), {"known images": kept} | by_generator)
 
 
-<<<<<<< ours
-def _conformal(off: np.ndarray) -> float:
+def conformal(off: np.ndarray) -> float:
+    """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
     rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
     return float(np.quantile(off, rank, method="higher"))
-=======
-def conformal(off: np.ndarray) -> np.ndarray:
-    """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
-    return np.quantile(off, min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off)), method="higher")
->>>>>>> theirs
 
 
 @torch.no_grad()
 def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
     """Write a fit into the model."""
     alone, more = fit.alone * fit.scale, (fit.together - fit.alone) * fit.scale
-    late = alone[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:]
-    centre = fit.centre[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    late = alone.reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    centre = fit.centre.reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    pixels = np.zeros(QualityBranch.width, np.float32)
     for expert, weights, middle in (
         (model.semantic_expert, late[:, 0], centre[:, 0]),
         (model.coherence_expert, late[:, 1:], centre[:, 1:]),
-        (model.quality_expert, more, fit.centre),
+        (model.quality_expert, np.concatenate([pixels, more]), np.concatenate([pixels, fit.centre])),
     ):
         expert.weight.copy_(torch.from_numpy(weights.reshape(1, -1)))
         expert.bias.fill_(-float(weights.reshape(-1).astype(np.float64) @ middle.reshape(-1)))
@@ -248,7 +227,7 @@ def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calib
     """Fit experts, gate and interval to the train images and write them into the model.
 
     Args:
-        seen: what the networks say is (M, 15104): mean branch features, then the tower's summary.
+        seen: summaries are (M, 13824).
     """
     calibration = calibrate(seen, config)
     write(model, fit(seen, config), calibration)
@@ -256,8 +235,7 @@ def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calib
 
 
 @torch.inference_mode()
-def predict_experts(model: MAAGIQA, everything: np.ndarray) -> np.ndarray:
-    """MOS (M,) that the model makes of (M, 15104)."""
-    features, summaries = np.split(everything, [QualityBranch.width], axis=1)
+def predict_experts(model: MAAGIQA, features: np.ndarray, summaries: np.ndarray) -> np.ndarray:
+    """MOS (M,) that the model makes of mean branch features (M, 1280) and summaries (M, 13824)."""
     judged = model.judge(torch.from_numpy(summaries.reshape(-1, *SUMMARY)), torch.from_numpy(features))
     return judged.score.squeeze(1).numpy()

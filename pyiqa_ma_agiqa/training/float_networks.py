@@ -49,7 +49,18 @@ class FloatBranch(nn.Module):
 
     def forward(self, view: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W), RGB in [0, 1], to (N, 1280, ceil(H / 32), ceil(W / 32))."""
-        return self.network((2 * view - 1).contiguous(memory_format=torch.channels_last))
+        return self.rest(self.first(view, 0), 0)
+
+    def first(self, view: torch.Tensor, stages: int) -> torch.Tensor:
+        """What the stem and so many stages (of 7) make of (N, 3, H, W), RGB in [0, 1]."""
+        result = (2 * view - 1).contiguous(memory_format=torch.channels_last)
+        result = self.network.bn1(self.network.conv_stem(result))
+        return self.network.blocks[:stages](result)
+
+    def rest(self, features: torch.Tensor, stages: int) -> torch.Tensor:
+        """What the other stages make of what the first ones have made."""
+        result = self.network.blocks[stages:](features.contiguous(memory_format=torch.channels_last))
+        return self.network.bn2(self.network.conv_head(result))
 
     def layers(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         """Convolutions and the normalisations behind them, in the order of the data."""

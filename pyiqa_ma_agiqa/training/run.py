@@ -10,7 +10,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from scipy.stats import pearsonr, spearmanr
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -99,23 +98,17 @@ class Run(Generic[Model]):
         self.average.update_parameters(self.model)
         self.losses.append(loss.item())
 
-    def end_epoch(self, stage: str, predicted: np.ndarray, mos: np.ndarray) -> None:
-        """Log the val figures of the averaged model and write the checkpoint.
+    def end_epoch(self, stage: str) -> None:
+        """Log the loss and write the checkpoint.
 
         Raises:
             InputError: the training diverged, or the checkpoint cannot be written.
         """
-        if not np.isfinite(self.losses).all() or not np.isfinite(predicted).all():
+        finite = all(tensor.isfinite().all() for tensor in self.averaged.state_dict().values())
+        if not (finite and np.isfinite(self.losses).all()):
             raise InputError(f"{stage}: its loss is no longer finite; give a lower rate")
         self.epoch += 1
-        logger.info(
-            "%s epoch %d: loss %.4f, val SRCC %.4f PLCC %.4f, %.0f s",
-            stage,
-            self.epoch,
-            np.mean(self.losses),
-            spearmanr(predicted, mos)[0],
-            pearsonr(predicted, mos)[0],
-            time.time() - self.began,
-        )
+        seconds = time.time() - self.began
+        logger.info("%s epoch %d: loss %.4f, %.0f s", stage, self.epoch, np.mean(self.losses), seconds)
         self.losses, self.began = [], time.time()
         write_state(self.checkpoint, self._parts(), self.made_of, epoch=self.epoch)

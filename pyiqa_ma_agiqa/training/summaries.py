@@ -14,8 +14,8 @@ from ..compact.preprocessing import encoder_view
 from ..compact.semantic import SUMMARY, SemanticEncoder
 from ..published.semantic_cache import SemanticCache
 from .checkpoint import digest, state_digest
+from .crops import to_tensor
 from .data import ImageSource
-from .quality_stage import to_tensor
 
 
 class Summaries:
