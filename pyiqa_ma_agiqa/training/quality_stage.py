@@ -39,7 +39,7 @@ class QualityStageConfig:
     rate: float = 4e-4
     decay: float = 0.02
     average: float = 0.995
-    frozen_stages: int = 3
+    frozen_stages: int = 4
     seed: int = 20
 
     def __post_init__(self) -> None:
