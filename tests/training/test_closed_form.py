@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from pyiqa_ma_agiqa.compact.arch import EVERYTHING, MAAGIQA
+from pyiqa_ma_agiqa.compact.arch import MAAGIQA
+from pyiqa_ma_agiqa.compact.semantic import SUMMARY
 from pyiqa_ma_agiqa.training.closed_form import Penalties, Seen, principal_axes, ridge
 from pyiqa_ma_agiqa.training.experts_stage import (
     ExpertsStageConfig,
@@ -18,21 +21,31 @@ from pyiqa_ma_agiqa.training.experts_stage import (
     prior,
 )
 
+INPUTS = math.prod(SUMMARY)
 
-def made(count: int, width: int = EVERYTHING, seed: int = 0, copies: int = 0) -> Seen:
+
+def judged(model: MAAGIQA, summaries: np.ndarray):
+    """What the model makes of summaries, and of a branch that says nothing."""
+    with torch.inference_mode():
+        return model.judge(
+            torch.from_numpy(summaries).reshape(-1, *SUMMARY), torch.zeros(len(summaries), 1280)
+        )
+
+
+def made(count: int, width: int = INPUTS, seed: int = 0, copies: int = 0) -> Seen:
     """Images of two generators, of which one is better, whose MOS goes by three directions of the inputs."""
     rng = np.random.default_rng(seed)
     basis = np.random.default_rng(1).standard_normal((12, width))
     latent = rng.standard_normal((count, 12))
     better = rng.random(count) < 0.5
     latent[:, 3] += 2 * better
-    everything = (latent @ basis + 0.3 * rng.standard_normal((count, width))).astype(np.float32)
+    summaries = (latent @ basis + 0.3 * rng.standard_normal((count, width))).astype(np.float32)
     mos = (2.5 + 0.5 * latent[:, :3].sum(1) + 0.8 * better + 0.1 * rng.standard_normal(count)).astype(
         np.float32
     )
     falls = np.tile(basis[5:6].astype(np.float32), (copies, 1))
     generators = np.where(better, "good", "poor")
-    return Seen(everything, mos, generators, np.ones(count), falls, np.arange(copies) % count)
+    return Seen(summaries, mos, generators, np.ones(count), falls, np.arange(copies) % count)
 
 
 def penalties(**other: float) -> Penalties:
@@ -43,7 +56,7 @@ def test_the_dual_solves_the_primal():
     """Weighted ridge regression with a free intercept and with rows of falls, by its normal equations."""
     seen = made(40, 15, copies=6)
     seen.noise = np.linspace(0.5, 2, 40)
-    inputs = seen.everything / np.sqrt(15)
+    inputs = seen.summaries / np.sqrt(15)
     falls = seen.falls / np.sqrt(15)
     weights, intercept = ridge(inputs, falls, seen, penalties(fall_noise=0.7))
     rows = np.concatenate([inputs, falls]).astype(np.float64)
@@ -58,10 +71,8 @@ def test_the_dual_solves_the_primal():
 
 def test_a_random_effect_keeps_the_weights_from_telling_generators_apart():
     seen = made(400, 200)
-    inputs = seen.everything / np.sqrt(np.mean(seen.everything**2) * 200)
-    shift = np.random.default_rng(1).standard_normal((12, 200))[3] / np.sqrt(
-        np.mean(seen.everything**2) * 200
-    )
+    inputs = seen.summaries / np.sqrt(np.mean(seen.summaries**2) * 200)
+    shift = np.random.default_rng(1).standard_normal((12, 200))[3] / np.sqrt(np.mean(seen.summaries**2) * 200)
     plain, _ = ridge(inputs, seen.falls[:, :200], seen, penalties())
     free, _ = ridge(inputs, seen.falls[:, :200], seen, penalties(generator=100.0))
     assert abs(free @ shift) < 0.5 * abs(plain @ shift)
@@ -72,20 +83,20 @@ def test_copies_that_are_worse_fall():
     direction = seen.falls[0]
     config = ExpertsStageConfig(fall=0.5, fall_noise=0.1)
     alone, together, _ = fit(seen, config).predict(
-        np.stack([seen.everything[0], seen.everything[0] + direction])
+        np.stack([seen.summaries[0], seen.summaries[0] + direction])
     )
     for scores in (alone, together):
         assert scores[0] - scores[1] == pytest.approx(0.5, abs=0.2)
     without = seen.only(np.ones(60, bool))
     without.falls, without.fallen = without.falls[:0], without.fallen[:0]
     _, together, _ = fit(without, config).predict(
-        np.stack([seen.everything[0], seen.everything[0] + direction])
+        np.stack([seen.summaries[0], seen.summaries[0] + direction])
     )
     assert together[0] - together[1] < 0.2
 
 
 def test_axes_are_those_of_the_singular_value_decomposition():
-    inputs = made(30, 50).everything
+    inputs = made(30, 50).summaries
     axes, squares = principal_axes(inputs, 8)
     _, values, vectors = np.linalg.svd(inputs.astype(np.float64), full_matrices=False)
     np.testing.assert_allclose(squares, values[:8] ** 2, rtol=1e-4)
@@ -96,10 +107,9 @@ def test_axes_are_those_of_the_singular_value_decomposition():
 
 
 def test_prior_variances_are_as_the_recipe_says():
-    variance = prior(ExpertsStageConfig(early_weight=0.5, class_weight=3.0, branch_weight=0.25))
+    variance = prior(ExpertsStageConfig(early_weight=0.5, class_weight=3.0))
     assert variance.sum() == pytest.approx(1)
-    branch, tower = variance[:1280], variance[1280:].reshape(6, 3, 768)
-    assert branch.sum() / tower.sum() == pytest.approx(0.25)
+    tower = variance.reshape(SUMMARY)
     assert tower[0, 0, 0] / tower[5, 0, 0] == pytest.approx(0.5)
     assert tower[4, 0, 0] / tower[4, 2, 0] == pytest.approx(3)
 
@@ -114,42 +124,35 @@ def fitted():
 
 def test_the_model_says_what_the_fit_says(fitted):
     model, seen, calibration = fitted
-    others = made(50, seed=5).everything
+    others = made(50, seed=5).summaries
     held = HeldOut(*fit(seen, ExpertsStageConfig()).predict(others))
-    np.testing.assert_allclose(predict_experts(model, others), held.scores(calibration.known), atol=0.03)
-    features, summaries = torch.from_numpy(others).split([1280, EVERYTHING - 1280], 1)
-    with torch.inference_mode():
-        judged = model.judge(summaries.reshape(-1, 6, 3, 768), features)
-    half = (judged.interval[:, 1] - judged.interval[:, 0]).numpy() / 2
+    predicted = predict_experts(model, np.zeros((50, 1280), np.float32), others)
+    np.testing.assert_allclose(predicted, held.scores(calibration.known), atol=0.03)
+    interval = judged(model, others).interval
+    half = (interval[:, 1] - interval[:, 0]).numpy() / 2
     np.testing.assert_allclose(half, calibration.width[0], rtol=1e-3)
 
 
 def test_experts_on_meaning_read_late_blocks_alone(fitted):
     _, seen, _ = fitted
     weights = fit(seen, ExpertsStageConfig()).alone
-    assert not weights[: 1280 + 3 * 3 * 768].any()
-    assert weights[1280 + 3 * 3 * 768 :].any()
+    assert not weights[: 3 * 3 * 768].any()
+    assert weights[3 * 3 * 768 :].any()
 
 
 def test_new_images_of_known_kinds_are_held_by_the_interval(fitted):
     """Its images are made as those that it was calibrated on, so about nine of ten are inside."""
     model, _, _ = fitted
     new = made(400, seed=9)
-    features, summaries = torch.from_numpy(new.everything).split([1280, EVERYTHING - 1280], 1)
-    with torch.inference_mode():
-        low, high = model.judge(summaries.reshape(-1, 6, 3, 768), features).interval.numpy().T
+    low, high = judged(model, new.summaries).interval.numpy().T
     assert 0.8 < ((low <= new.mos) & (new.mos <= high)).mean() < 0.98
 
 
 def test_strangers_are_less_familiar(fitted):
     model, _, _ = fitted
     rng = np.random.default_rng(3)
-    strange = (3 * rng.standard_normal((40, EVERYTHING))).astype(np.float32)
-    shown = {}
-    for name, everything in (("known", made(40, seed=8).everything), ("strange", strange)):
-        features, summaries = torch.from_numpy(everything).split([1280, EVERYTHING - 1280], 1)
-        with torch.inference_mode():
-            shown[name] = model.judge(summaries.reshape(-1, 6, 3, 768), features)
+    strange = (3 * rng.standard_normal((40, INPUTS))).astype(np.float32)
+    shown = {"known": judged(model, made(40, seed=8).summaries), "strange": judged(model, strange)}
     assert shown["known"].familiarity.median() > 0.2
     assert shown["strange"].familiarity.max() < 0.05
     assert shown["strange"].gate[:, 2].max() < shown["known"].gate[:, 2].median()

@@ -17,14 +17,16 @@ from safetensors.torch import load_file
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.compact.arch import MAAGIQA
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view
+from pyiqa_ma_agiqa.compact.semantic import SUMMARY
 from pyiqa_ma_agiqa.training import compact as train
-from pyiqa_ma_agiqa.training import quality_stage
+from pyiqa_ma_agiqa.training import crops
 from pyiqa_ma_agiqa.training.agreement import agreement, logistic
-from pyiqa_ma_agiqa.training.blending import choose_blend, gated_branch, join_branch
+from pyiqa_ma_agiqa.training.crops import Crops, degraded_pair, random_crop, to_tensor
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
 from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, GRADES, DegradedCopies, noise
-from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, fit_experts, predict_experts
+from pyiqa_ma_agiqa.training.experts_stage import fit_experts, predict_experts
 from pyiqa_ma_agiqa.training.float_networks import FloatBranch
+from pyiqa_ma_agiqa.training.joining import join_branch
 from pyiqa_ma_agiqa.training.objective import correlation_loss, degradation_loss, order_loss
 from pyiqa_ma_agiqa.training.quality_stage import (
     QualityRegressor,
@@ -90,6 +92,12 @@ def a_copy(run: Path, out: Path, *, first_stage: bool = True) -> Path:
     return out
 
 
+def of_tower(run: Path) -> list[Path]:
+    """The files of what the tower says."""
+    every = sorted(path for path in (run / "summaries").rglob("*") if path.is_file())
+    return [path for path in every if "crops" not in path.parts]
+
+
 def other_table(folder: Path, path: Path, part: str, mos: np.ndarray) -> Path:
     """The ratings with other MOS for one part."""
     table = pd.read_csv(folder / "ratings.csv")
@@ -104,12 +112,12 @@ def figures_of(run: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def parts(folder, whole_run):
-    """Experts fitted once more to what is said of train, the tuned branch, and what is said of val."""
+    """Experts fitted once more to what the tower says of train, the tuned branch, and both of val."""
     recipe = Recipe(DataConfig(str(folder), str(folder / "ratings.csv")), str(whole_run), quality=LITTLE)
     ratings = read_ratings(folder, folder / "ratings.csv")
     fitted, images = ratings.rows("train"), Images(ratings.paths)
     model = MAAGIQA()
-    quality = QualityRegressor(FloatBranch(), 0.0)
+    quality = QualityRegressor(FloatBranch(), 0.0, LITTLE.frozen_stages)
     state = torch.load(whole_run / "quality.pt", weights_only=True)["average"]
     quality.load_state_dict(
         {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
@@ -119,62 +127,47 @@ def parts(folder, whole_run):
     )
     summaries = Summaries(model.encoder, whole_run / "summaries")
 
-    def see(source, rows):
-        features = branch_features(model.branch, source, rows)
-        return np.concatenate([features, summaries(source, rows).reshape(len(rows), -1)], 1)
+    def summarise(source, rows):
+        return summaries(source, rows).reshape(len(rows), -1)
 
-    seen = train.seen_by(see, images, ratings, recipe)
-    fit_experts(model, seen, ExpertsStageConfig(branch_weight=0.0))
-    centre_head(quality, seen.everything[:, :1280], ratings.mos[fitted])
-    return model, quality, see(images, VAL)
+    fit_experts(model, train.seen_by(summarise, images, ratings, recipe), recipe.experts)
+    centre_head(quality, branch_features(model.branch, images, fitted), ratings.mos[fitted])
+    return model, quality, branch_features(model.branch, images, VAL), summarise(images, VAL)
 
 
-@pytest.fixture(scope="module")
-def branch_run(folder, whole_run, parts, tmp_path_factory):
-    """A run whose val MOS are what the branch alone says, so that the blend trusts the branch."""
-    model, quality, everything = parts
-    said = gated_branch(model, everything, predict_branch(quality, everything[:, :1280]))
-    mos = 1 + 3 * (said - said.min()) / np.ptp(said)
-    out = a_copy(whole_run, tmp_path_factory.mktemp("branch"))
-    assert call(folder, out, "--table", str(other_table(folder, out / "table.csv", "val", mos))) == 0
-    return out, mos
-
-
-def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, branch_run, parts):
+def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, whole_run, parts):
     """Experts of train, joined by the branch at the blend: by hand, by the metric, and in metrics.json."""
-    out, mos = branch_run
     metric = pyiqa.create_metric(
-        "ma_agiqa", pretrained_model_path=str(out / "weights.safetensors"), device="cpu"
+        "ma_agiqa", pretrained_model_path=str(whole_run / "weights.safetensors"), device="cpu"
     )
     scores = np.array([metric(str(folder / f"{row}.png")).item() for row in VAL])
 
-    weight = figures_of(out)["blend"]["weight"]
-    assert weight > 0.5
-    model, quality, everything = parts
-    experts = predict_experts(model, everything)
-    branch = gated_branch(model, everything, predict_branch(quality, everything[:, :1280]))
-    by_hand = (1 - weight) * experts + weight * branch
+    blend = figures_of(whole_run)["recipe"]["blend"]
+    assert 0 < blend < 1
+    model, quality, features, summaries = parts
+    judged = model.judge(torch.from_numpy(summaries).reshape(-1, *SUMMARY), torch.from_numpy(features))
+    mean, gate = model.bias.item(), judged.gate[:, 2].detach().numpy()
+    of_branch = gate * (predict_branch(quality, features) - mean)
+    by_hand = mean + (1 - blend) * (predict_experts(model, features, summaries) - mean) + blend * of_branch
     np.testing.assert_allclose(scores, by_hand, atol=1e-4)
 
-    told, found = figures_of(out)["agreement"]["val"], agreement(scores, mos)
+    mos = read_ratings(folder, folder / "ratings.csv").mos[VAL]
+    told, found = figures_of(whole_run)["agreement"]["val"], agreement(scores, mos)
     assert told == pytest.approx(agreement(by_hand, mos), abs=1e-3)
     assert found == pytest.approx(told, abs=1e-3)
 
 
-def test_val_chooses_the_blend_and_nothing_else(whole_run, branch_run):
-    before, after = (load_file(run / "weights.safetensors") for run in (whole_run, branch_run[0]))
-    weights = [figures_of(run)["blend"]["weight"] for run in (whole_run, branch_run[0])]
-    assert weights[0] != weights[1]
-    for name, tensor in before.items():
-        if name.startswith(("semantic_expert.", "coherence_expert.")):
-            torch.testing.assert_close(tensor / (1 - weights[0]), after[name] / (1 - weights[1]))
-        elif not name.startswith("quality_expert."):
-            assert torch.equal(tensor, after[name]), name
+def test_val_chooses_nothing(folder, whole_run, tmp_path):
+    out = a_copy(whole_run, tmp_path / "other")
+    table = other_table(folder, tmp_path / "table.csv", "val", np.array([9.0, 1.0, 5.0, 3.0]))
+    assert call(folder, out, "--table", str(table)) == 0
+    assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
+    assert figures_of(out)["agreement"]["val"] != figures_of(whole_run)["agreement"]["val"]
 
 
 def test_the_test_part_is_read_only_when_asked_for_and_changes_nothing(folder, whole_run, tmp_path, capsys):
     assert set(figures_of(whole_run)["agreement"]) == {"val"}
-    read = {path for path in (whole_run / "summaries").rglob("*") if path.is_file()}
+    read = set(of_tower(whole_run))
     copies = 16 * len(GRADES)
     assert len(read) <= PICTURES + copies + len(VAL), "test is not read"
     assert len(read) > PICTURES + copies // 2
@@ -184,7 +177,7 @@ def test_the_test_part_is_read_only_when_asked_for_and_changes_nothing(folder, w
     assert call(folder, out, "--table", str(table), "--test") == 0
     assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
     before, after = figures_of(whole_run), figures_of(out)
-    assert (after["blend"], after["agreement"]["val"]) == (before["blend"], before["agreement"]["val"])
+    assert after["agreement"]["val"] == before["agreement"]["val"]
     assert set(after["agreement"]["test"]) == {"srcc", "plcc", "krcc", "rmse"}
     assert set(json.loads(capsys.readouterr().out)) == {"val", "test"}
 
@@ -221,19 +214,20 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, whole_run, tmp_p
             return call(folder, out)
 
     out = a_copy(whole_run, tmp_path / "again", first_stage=False)
-    of_tower = sorted(path for path in (out / "summaries").rglob("*") if path.is_file())
-    of_tower[0].unlink()
-    assert interrupted_after(quality_stage, "degraded_pair", 6) == 130  # in the second epoch
+    of_tower(out)[0].unlink()
+    first_crop = next((out / "summaries" / "crops").rglob("*.npy"))
+    first_crop.unlink()
+    assert interrupted_after(crops, "random_crop", 1) == 130  # while the crops of an image are made
+    assert not first_crop.exists()
+    assert interrupted_after(Crops, "crop", 20) == 130  # in the second epoch
     assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 1
     assert f"goes on with what is in {out}" in capsys.readouterr().err
     (out / "quality.part.pt").write_bytes(b"of a run that was killed")
-    assert (
-        interrupted_after(Images, "__getitem__", 4 * 4 + len(VAL) + 12) == 130
-    )  # when the branch has learned
+    assert interrupted_after(Images, "__getitem__", 2 * 16 + 12) == 130  # when the branch has learned
     assert torch.load(out / "quality.pt", weights_only=True)["epoch"] == 2
     assert not (out / "weights.safetensors").exists()
     with monkeypatch.context() as patch:  # stage 1 must not run again
-        patch.setattr(quality_stage, "random_view", interrupted)
+        patch.setattr(Crops, "crop", interrupted)
         assert call(folder, out) == 0
     assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
     assert not list(out.glob("*.part*"))
@@ -271,12 +265,12 @@ def test_without_a_split_it_is_70_10_20_and_seeded(folder, tmp_path):
 def test_the_branch_joins_at_the_stated_weight():
     torch.manual_seed(0)
     model = MAAGIQA(pretrained=False)
-    quality = QualityRegressor(model.branch, 2.5).eval()
+    quality = QualityRegressor(FloatBranch(), 2.5, 4).eval()
     torch.nn.init.normal_(quality.head.weight, std=0.1)
     image = batch(1, 448, 448)
     with torch.inference_mode():
         before = model(image, return_parts=True)
-        branch = quality(image)
+        branch = quality.head(model.branch(image).mean((2, 3)))[:, 0]
         join_branch(model, quality, 0.3)
         after = model(image, return_parts=True)
     assert torch.equal(after["gate"], before["gate"])
@@ -295,14 +289,46 @@ def test_copies_are_of_these_images_and_grow_worse():
     assert np.array_equal(copies[5], copies[5])
 
 
-def test_the_blend_is_the_best_on_val():
-    rng = np.random.default_rng(0)
-    mos = rng.uniform(0, 5, 200)
-    good, poor = mos + rng.normal(0, 0.5, 200), rng.uniform(0, 5, 200)
-    assert choose_blend(good, poor, mos).weight <= 0.1
-    assert choose_blend(poor, good, mos).weight == 0.9
-    equal = choose_blend(mos + rng.normal(0, 1, 200), mos + rng.normal(0, 1, 200), mos)
-    assert 0.2 <= equal.weight <= 0.8
+def test_crops_hide_the_generator_and_not_the_picture():
+    """Same seed, same crop; over seeds there are scales, mirrors and compression."""
+    image = picture(512, 512)
+    views = [random_crop(image, 64, np.random.default_rng(seed)) for seed in range(40)]
+    assert {view.shape for view in views} == {(64, 64, 3)}
+    assert np.array_equal(views[3], random_crop(image, 64, np.random.default_rng(3)))
+    assert len({view.tobytes() for view in views}) == 40
+    small = random_crop(picture(40, 90), 64, np.random.default_rng(0))
+    assert small.shape == (64, 64, 3)
+
+
+def test_kept_crops_are_those_of_the_image_whatever_its_row(tmp_path):
+    def see(views: torch.Tensor) -> torch.Tensor:
+        return views[:, :, ::4, ::4]
+
+    images = [picture(448, 448, seed) for seed in range(6)]
+    settings = {"epochs": 4, "side": 64, "one_in": 2, "seed": 1}
+    first, second = (Crops(see, tmp_path / name, "same", **settings) for name in "ab")
+    kept = [first.keep(images, row) for row in range(6)]
+    turned = [second.keep(images[::-1], row) for row in range(6)][::-1]
+    paired = 0
+    for one, other in zip(kept, turned, strict=True):
+        for epoch in range(4):
+            clean, pair = first.crop(one, epoch)
+            assert np.array_equal(clean, second.crop(other, epoch).clean)
+            assert clean.shape == (3, 16, 16)
+            paired += pair is not None
+            assert pair is None or pair.shape == (2, 3, 16, 16)
+    assert paired == 6 * 4 / 2
+    by_hand = random_crop(images[2], 64, np.random.default_rng([1, 3, int(kept[2].stem[:16], 16)]))
+    np.testing.assert_allclose(first.crop(kept[2], 3).clean, see(to_tensor([by_hand]))[0], atol=1e-3)
+    assert Crops(see, tmp_path / "a", "other", **settings).folder != first.folder
+
+
+def test_a_degraded_pair_falls():
+    view = picture(128, 128)
+    for seed in range(8):
+        mild, strong = degraded_pair(view, np.random.default_rng(seed))
+        errors = [np.mean((copy.astype(float) - view) ** 2) for copy in (mild, strong)]
+        assert 0 < errors[0] < errors[1]
 
 
 def test_objective():

@@ -16,9 +16,10 @@ from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training import checkpoint
 from pyiqa_ma_agiqa.training import recipe as recipes
+from pyiqa_ma_agiqa.training.crops import at_branch_size
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig
-from pyiqa_ma_agiqa.training.quality_stage import QualityStageConfig, at_branch_size, branch_features
+from pyiqa_ma_agiqa.training.quality_stage import QualityStageConfig, branch_features
 from pyiqa_ma_agiqa.training.run import Run
 
 from ..images import picture
@@ -161,7 +162,7 @@ def test_a_val_part_is_read_where_there_is_one_and_asked_for_where_it_is_needed(
         ("experts: {folds: 1}", r"experts\.folds: 1 is not within 2 to 16"),
         ("bits: 8", "bits: no such setting"),
         ("metric: [maniqa]", "metric: .*maniqa"),
-        ("start: {tower: a.whl}", r"start\.tower, branch: give both wheels or neither"),
+        ("blend: 1.5", r"blend: 1.5 is not within 0 to 1"),
         (
             "metric: ma_agiqa_owl2\nstart: {imagenet: true, checkpoint: a}",
             r"start\.checkpoint, imagenet: give one",
@@ -197,7 +198,7 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert main(["train", *given]) == 2
     assert capsys.readouterr().err == "error: give --config, or --images, --table and --out\n"
     assert main(["train", *given, "--out", str(tmp_path / "table.csv")]) == 2
-    assert "table.csv: cannot be made" in capsys.readouterr().err
+    assert "table.csv: cannot be written (File exists); check the path" in capsys.readouterr().err
     (tmp_path / "r.yaml").write_text(
         "data: {images: a, table: b}\nout: c\nstart: {tower: t.whl, branch: b.whl}"
     )
@@ -245,7 +246,7 @@ def a_run(path, made_of=None, **settings):
 
 def one_epoch(run):
     run.step(run.model(torch.ones(1, 3)).sum())
-    run.end_epoch("quality", np.arange(4.0), np.arange(4.0))
+    run.end_epoch("quality")
 
 
 def test_a_checkpoint_goes_on_only_with_what_it_was_made_of(tmp_path):
@@ -300,7 +301,7 @@ def test_a_training_that_diverges_says_so(tmp_path):
     run = a_run(tmp_path / "quality.pt")
     run.step(run.model(torch.full((1, 3), np.inf)).sum())
     with pytest.raises(InputError, match="quality: its loss is no longer finite; give a lower rate"):
-        run.end_epoch("quality", np.arange(4.0), np.arange(4.0))
+        run.end_epoch("quality")
     assert not (tmp_path / "quality.pt").exists()
 
 
