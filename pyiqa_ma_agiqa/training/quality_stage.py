@@ -32,7 +32,7 @@ class QualityStageConfig:
             what they make of a crop is computed once.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     crop: int = 256
     batch: int = 16
     degraded: int = 2
