@@ -24,7 +24,7 @@ from pyiqa_ma_agiqa.compact.storage import save_weights
 from ..conftest import ROOT, with_a_short_tower
 from ..images import batch
 
-PARTS = {"score", "gate", "shares", "quality_map"}
+PARTS = {"score", "gate", "shares", "quality_map", "familiarity", "interval"}
 LAYOUTS = {
     "rows": lambda images: images,
     "channels last": lambda images: images.contiguous(memory_format=torch.channels_last),
