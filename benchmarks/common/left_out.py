@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,19 @@ def main() -> None:
     for generator in options.generator:
         logging.info("without %s", generator)
         model_without(generator, options.data, options.runs, options.branch)
+
+
+def model_of(options: argparse.Namespace, shipped: MAAGIQA) -> Callable[[str], MAAGIQA]:
+    """The model without the generator of a name; without a name, the shipped one.
+
+    Args:
+        options: `data`, and what `add_runs` adds.
+    """
+
+    def of_name(name: str) -> MAAGIQA:
+        return model_without(name, options.data, options.runs, options.branch) if name else shipped
+
+    return of_name
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
