@@ -23,7 +23,8 @@ def ablations(result: dict[str, Any]) -> str:
     sizes = ", ".join(f"{count} {part}" for part, count in result["images"].items())
     notes = (
         f"Known: `official` split, {sizes} images, fitted on train. Unseen: each of the six generators by a "
-        "fit to all images of the others. SRCC and PLCC of raw scores."
+        "fit to all images of the others, with a branch and a gate that have not seen it. SRCC and PLCC of "
+        "raw scores."
     )
     return "\n\n".join([markdown(head, rows), notes, source(result)])
 

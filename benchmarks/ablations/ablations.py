@@ -1,11 +1,13 @@
 """What does each part of ma_agiqa contribute, on generators that it knows and on others?
 
-    python -m benchmarks.ablations.ablations [--data FOLDER]
+    python -m benchmarks.ablations.ablations [--data FOLDER] [--runs FOLDER] [--small-view]
 
-The recipe fitted again without a part: known generators are read on val and, once all rows are there, on test
-of `official`, fitted on train; unseen ones each by a fit to the others. What the networks say is kept in
---cache; the view of 224² needs a pass of the tower of its own, and precision three passes over test. Writes
-ablations.json, gate.csv and gate.png beside itself.
+The recipe fitted again without a part: known generators are read on val and, once all rows are there, on
+test of `official`, fitted on train; unseen ones each by a fit to the others. Gate and branch are of the
+trained models: the shipped one and those of `common/left_out.py`, which trains what is not there. What the
+networks say is kept in --runs. Precision takes three passes over test; --small-view, a row for a view of
+224², a pass of the tower over all images and new gates. Writes ablations.json, gate.csv and gate.png beside
+itself.
 """
 
 from __future__ import annotations
@@ -21,43 +23,61 @@ import numpy as np
 from benchmarks.ablations.gate import by_group, draw_gate, gate_and_shares
 from benchmarks.ablations.precision import precision
 from benchmarks.common.agiqa3k import DEFAULT_DATA
-from benchmarks.common.features import DEFAULT_CACHE, Seen, official, seen
-from benchmarks.common.lights import ALL, CLOSED, OPEN, Variant, both_lights, folds
+from benchmarks.common.features import of_rows, official, summaries_of
+from benchmarks.common.folds import KNOWN, Fold, folds
+from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.lights import CLOSED, OPEN, Images, Variant, both_lights, gates, predicted
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.compact.quality import QualityBranch
 from pyiqa_ma_agiqa.compact.semantic import SUMMARY
-from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig
+from pyiqa_ma_agiqa.training.experts_stage import LATE
 
+PARTS = ("val", "test")
 WHOLE = "the whole recipe"
+WITHOUT_COPIES = "without degraded copies in the closed form (so are all rows below)"
 SMALL_VIEW = "the tower sees 224² instead of 320²"
-BRANCH = np.arange(len(ALL)) < QualityBranch.width
 CLASS_TOKENS = np.zeros(SUMMARY, bool)
 CLASS_TOKENS[:, 0] = True
-CLASS_TOKENS = np.concatenate([np.zeros(QualityBranch.width, bool), CLASS_TOKENS.reshape(-1)])
+CLASS_TOKENS = CLASS_TOKENS.reshape(-1)
 
 
-def variants(recipe: ExpertsStageConfig) -> dict[str, Variant]:
+def variants(recipe: Variant) -> dict[str, Variant]:
     """Each row's name and what is left out in it."""
+    experts = recipe.config
     return {
-        WHOLE: Variant(recipe),
-        "without the semantic content expert": Variant(recipe, kept=~(LATE & CLASS_TOKENS)),
-        "without the coherence expert": Variant(recipe, kept=~(LATE & ~CLASS_TOKENS)),
-        "without the quality expert: gate always closed": Variant(recipe, gate=CLOSED),
-        "gate always open": Variant(recipe, gate=OPEN),
-        "without the random effect of the generator": Variant(replace(recipe, generator_variance=0.0)),
-        "without rater weights": Variant(replace(recipe, rater_weight=0.0)),
-        "all blocks alike": Variant(replace(recipe, early_weight=1.0)),
-        "without the branch": Variant(replace(recipe, branch_weight=0.0)),
-        "the branch alone": Variant(recipe, kept=BRANCH, gate=OPEN),
+        WITHOUT_COPIES: recipe,
+        "without the semantic content expert": replace(recipe, kept=~(LATE & CLASS_TOKENS)),
+        "without the coherence expert": replace(recipe, kept=~(LATE & ~CLASS_TOKENS)),
+        "without the quality expert: gate always closed": replace(recipe, gate=CLOSED),
+        "gate always open": replace(recipe, gate=OPEN),
+        "without the random effect of the generator": replace(
+            recipe, config=replace(experts, generator_variance=0.0)
+        ),
+        "without rater weights": replace(recipe, config=replace(experts, rater_weight=0.0)),
+        "all blocks alike": replace(recipe, config=replace(experts, early_weight=1.0)),
+        "without the branch": replace(recipe, blend=0.0),
+        "the branch alone": replace(recipe, blend=1.0, gate=OPEN),
     }
 
 
-def rows(images: Seen, recipe: ExpertsStageConfig, parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Figures of each row on what the networks say of the images; the gate is that of the whole recipe."""
-    fold = folds(images, parts, recipe)
-    return {name: both_lights(images, fold, variant) for name, variant in variants(recipe).items()}
+def rows(images: Images, fold: dict[str, Fold], recipe: Variant) -> dict[str, dict[str, Any]]:
+    """Figures of each row; the first is that of the trained models themselves."""
+    ratings = images.ratings
+    found = {WHOLE: both_lights(ratings, fold, lambda one: one.table["score"].to_numpy())}
+    for name, variant in variants(recipe).items():
+        found[name] = both_lights(ratings, fold, lambda one, variant=variant: predicted(images, one, variant))
+        print(name, json.dumps(found[name]), flush=True)
+    return found
+
+
+def other_view(images: Images, fold: dict[str, Fold], recipe: Variant) -> dict[str, Any]:
+    """Figures of the recipe on what the tower says of other views, with the gate that follows from it."""
+    with_gate = {
+        name: replace(one, table=one.table.assign(gate=gates(images, one, recipe.config)))
+        for name, one in fold.items()
+    }
+    return both_lights(images.ratings, with_gate, lambda one: predicted(images, one, recipe))
 
 
 def main() -> None:
@@ -66,24 +86,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    parser.add_argument("--small-view", action="store_true", help="with a row for a view of 224²")
+    add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    model, recipe, parts = MAAGIQA(), ExpertsStageConfig(), ("val", "test")
-    ratings = official(options.data)
-    images = seen(model, ratings, options.cache)
-    found = rows(images, recipe, parts)
-    small = seen(model, ratings, options.cache, side=224)
-    # With the gate that follows from these summaries.
-    found[SMALL_VIEW] = both_lights(small, folds(small, parts, recipe), Variant(recipe))
-    groups = gate_and_shares(model, images)
+    model, ratings, training = MAAGIQA(), official(options.data), shipped_recipe()
+    recipe = Variant(training.experts, training.blend)
+    fold = folds(model_of(options, model), ratings, PARTS, recipe.blend, options.runs)
+    found = rows(Images(ratings, summaries_of(model, ratings, options.runs)), fold, recipe)
+    if options.small_view:
+        small = Images(ratings, summaries_of(model, ratings, options.runs, side=224))
+        found[SMALL_VIEW] = other_view(small, fold, recipe)
+    groups = gate_and_shares(ratings, fold[KNOWN])
     options.out.mkdir(parents=True, exist_ok=True)
     by_group(groups).round(4).to_csv(options.out / "gate.csv", index=False)
     draw_gate(groups).savefig(options.out / "gate.png", dpi=110, metadata={"Software": None})
+    shipped = groups["score"].to_numpy()
     result = {
-        "images": {part: len(ratings.rows(part)) for part in ("train", *parts)},
+        "images": {part: len(ratings.rows(part)) for part in ("train", *PARTS)},
         "rows": found,
-        "precision": precision(model, images),
+        "precision": precision(model, of_rows(ratings, ratings.rows("test")), shipped),
         **own_weights_sha256(),
         **circumstances(),
     }

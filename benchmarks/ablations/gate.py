@@ -11,18 +11,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.common.colours import OKABE_ITO
-from benchmarks.common.features import Seen, judged
-from pyiqa_ma_agiqa import MAAGIQA
+from benchmarks.common.folds import Fold
 from pyiqa_ma_agiqa.experts import EXPERTS
+from pyiqa_ma_agiqa.training.data import Ratings
 
 SHARES = [f"share {name}" for name in EXPERTS]
 
 
-def gate_and_shares(model: MAAGIQA, images: Seen) -> pd.DataFrame:
-    """Gate, familiarity and shares of a model for the test images, with generator and MOS."""
-    rows = images.ratings.rows("test")
-    table = judged(model, images.everything[rows])[["gate", "familiarity", *SHARES]]
-    return table.assign(generator=images.generators[rows], mos=images.mos[rows])
+def gate_and_shares(ratings: Ratings, fold: Fold) -> pd.DataFrame:
+    """Score, gate, familiarity and shares of a fold's test images, with generator and MOS."""
+    table = fold.table[["score", "gate", "familiarity", *SHARES]]
+    table = table.assign(generator=ratings.generators[fold.asked], mos=ratings.mos[fold.asked])
+    return table[ratings.part[fold.asked] == "test"].reset_index(drop=True)
 
 
 def by_group(table: pd.DataFrame) -> pd.DataFrame:

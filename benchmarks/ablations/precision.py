@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.features import Seen, judged
 from benchmarks.common.statistics_of_scores import figures, srcc
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.compact.arithmetic.exact import SMALLEST
 from pyiqa_ma_agiqa.compact.arithmetic.layers import MIDDLE, QuantisedLinear
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
-from pyiqa_ma_agiqa.training.data import Images
 from pyiqa_ma_agiqa.training.crops import to_tensor
+from pyiqa_ma_agiqa.training.data import Images, Ratings
 
 BITS = (6, 4)
 
@@ -58,18 +57,22 @@ def without_rounding(model: MAAGIQA) -> Score:
     return score
 
 
-def precision(model: MAAGIQA, images: Seen) -> dict[str, dict[str, float]]:
-    """Test figures of the shipped model by precision of weights and activations."""
-    rows = images.ratings.rows("test")
-    pixels = Images(images.ratings.paths)
+def precision(model: MAAGIQA, ratings: Ratings, shipped: np.ndarray) -> dict[str, dict[str, float]]:
+    """Figures of a model by precision of weights and activations.
+
+    Args:
+        ratings: of the M images to score.
+        shipped: (M,) scores of the model as it is.
+    """
+    pixels = Images(ratings.paths)
     variants: dict[str, Score] = {"the same weights, activations not rounded": without_rounding(model)}
     variants |= {f"weights of {bits} bits": restored(model, bits) for bits in BITS}
-    measured = {"integers: as shipped": judged(model, images.everything[rows])["score"].to_numpy()}
+    measured = {"integers: as shipped": shipped}
     with torch.inference_mode():
         for name, score in variants.items():
-            scores = [score(to_tensor([pixels[row]])).item() for row in tqdm(rows, name)]
+            scores = [score(to_tensor([pixels[row]])).item() for row in tqdm(range(len(pixels)), name)]
             measured[name] = np.array(scores)
-    return compared(measured, images.mos[rows], images.generators[rows])
+    return compared(measured, ratings.mos, ratings.generators)
 
 
 def compared(

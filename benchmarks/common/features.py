@@ -1,4 +1,4 @@
-"""What the shipped networks, which have seen no MOS, say of AGIQA-3K, kept in a folder."""
+"""What the networks of a model say of rated images, kept in a folder."""
 
 from __future__ import annotations
 
@@ -14,30 +14,26 @@ from benchmarks.common.agiqa3k import FAMILY
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact import arch, preprocessing
 from pyiqa_ma_agiqa.compact.preprocessing import ENCODER_SIDE
-from pyiqa_ma_agiqa.compact.quality import QualityBranch
 from pyiqa_ma_agiqa.compact.semantic import SUMMARY
 from pyiqa_ma_agiqa.experts import EXPERTS
-from pyiqa_ma_agiqa.training.checkpoint import digest, files_digest, state_digest
-from pyiqa_ma_agiqa.training.closed_form import Rated
-from pyiqa_ma_agiqa.training.compact import rated
+from pyiqa_ma_agiqa.training.checkpoint import digest, files_digest, state_digest, write_whole
 from pyiqa_ma_agiqa.training.data import Images, Ratings, read_ratings
 from pyiqa_ma_agiqa.training.quality_stage import branch_features
 from pyiqa_ma_agiqa.training.summaries import Summaries
 
-DEFAULT_CACHE = Path("runs")
-
 
 @dataclass
 class Seen:
-    """M images, their ratings and what the networks say of them.
+    """M images, their ratings and what both networks of a model say of them.
 
     Attributes:
-        ratings: with the split `official`; the generators are the six, whatever their variants.
-        everything: (M, 15104): mean branch features, then the tower's summary.
+        summaries: (M, 13824), the tower's.
+        features: (M, 1280), the branch's mean features.
     """
 
     ratings: Ratings
-    everything: np.ndarray
+    summaries: np.ndarray
+    features: np.ndarray
 
     @property
     def mos(self) -> np.ndarray:
@@ -47,13 +43,12 @@ class Seen:
     def generators(self) -> np.ndarray:
         return self.ratings.generators
 
-    def rated(self, rows: np.ndarray, rater_weight: float) -> Rated:
-        """What a fit is told of some images."""
-        return rated(self.ratings, rows, rater_weight)
-
 
 def official(folder: Path) -> Ratings:
-    """The ratings of all images, of whatever part of the split `official`."""
+    """The ratings of all images, of whatever part of the split `official`.
+
+    The generators are the six, whatever their variants.
+    """
     return read_ratings(
         folder / "images",
         folder / "data.csv",
@@ -65,38 +60,56 @@ def official(folder: Path) -> Ratings:
     )
 
 
-def seen(model: MAAGIQA, ratings: Ratings, cache: Path, side: int = ENCODER_SIDE) -> Seen:
+def of_rows(ratings: Ratings, rows: np.ndarray) -> Ratings:
+    """The ratings of some images alone, by their row numbers."""
+    others = (ratings.mos, ratings.part, ratings.everywhere, ratings.generators, ratings.deviation)
+    return Ratings([ratings.paths[row] for row in rows], *(values[rows] for values in others))
+
+
+def seen(model: MAAGIQA, ratings: Ratings, cache: Path) -> Seen:
     """What the networks of a model say of images.
 
     Args:
-        model: holds the networks.
-        cache: what is there is not computed again. `runs/summaries` is where `train` keeps summaries, too.
+        cache: what is there is not computed again. In `runs`, `train` keeps summaries, too.
+    """
+    return Seen(ratings, summaries_of(model, ratings, cache), features_of(model, ratings, cache))
+
+
+def summaries_of(model: MAAGIQA, ratings: Ratings, cache: Path, side: int = ENCODER_SIDE) -> np.ndarray:
+    """What the tower says (M, 13824).
+
+    Args:
         side: the tower's view has about this side squared in area.
     """
-    images, rows = Images(ratings.paths), np.arange(len(ratings.mos))
     # How summaries are kept does not tell views of another size apart.
     folder = cache / ("summaries" if side == ENCODER_SIDE else f"summaries_{side}")
+    rows = np.arange(len(ratings.mos))
     with mock.patch.object(preprocessing, "ENCODER_SIDE", side):
-        summaries = Summaries(model.encoder, folder)(images, rows)
+        found = Summaries(model.encoder, folder)(Images(ratings.paths), rows)
+    return found.reshape(len(rows), -1)
+
+
+def features_of(model: MAAGIQA, ratings: Ratings, cache: Path) -> np.ndarray:
+    """Mean features (M, 1280) of the model's own branch."""
     code = files_digest(sorted(Path(arch.__file__).parent.rglob("*.py")))
-    made_of = digest(
-        [word.encode() for word in (code, files_digest(ratings.paths), state_digest(model.branch))]
-    )
-    path = cache / f"branch_features_{made_of[:16]}.npy"
+    words = (code, files_digest(ratings.paths), state_digest(model.branch))
+    path = cache / f"branch_features_{digest(word.encode() for word in words)[:16]}.npy"
     if not path.is_file():
-        np.save(path, branch_features(model.branch, images, rows))
-    return Seen(ratings, np.concatenate([np.load(path), summaries.reshape(len(rows), -1)], 1))
+        cache.mkdir(parents=True, exist_ok=True)
+        found = branch_features(model.branch, Images(ratings.paths), np.arange(len(ratings.mos)))
+        write_whole(path, lambda aside: np.save(aside, found))
+    return np.load(path)
 
 
 @torch.inference_mode()
-def judged(model: MAAGIQA, everything: np.ndarray) -> pd.DataFrame:
+def judged(model: MAAGIQA, seen: Seen) -> pd.DataFrame:
     """Score, gate of quality, familiarity, both ends of the interval and shares that a model gives.
 
     Args:
-        everything: (M, 15104).
+        model: the one whose networks have said what is seen.
     """
-    features, summaries = np.split(everything, [QualityBranch.width], axis=1)
-    found = model.judge(torch.from_numpy(summaries.reshape(-1, *SUMMARY)), torch.from_numpy(features))
+    summaries = torch.from_numpy(seen.summaries.reshape(-1, *SUMMARY))
+    found = model.judge(summaries, torch.from_numpy(seen.features))
     low, high = found.interval.double().T.numpy()
     return pd.DataFrame(
         {

@@ -1,25 +1,25 @@
-"""The recipe's settings and parts judged in two lights: on generators that it knows, and on others.
+"""Settings and parts of the recipe judged in two lights: on generators that it knows, and on others.
 
-Known: fitted on train of `official`. Unseen: each generator of AGIQA-3K by a fit to all images of the
-others, whatever their part of the split.
+The closed form is fitted again for each setting, without the degraded copies, which would double its time;
+gate and branch of each fold are those of the model that was trained for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import expit
 
-from benchmarks.common.features import Seen
+from benchmarks.common.folds import KNOWN, Fold
 from benchmarks.common.statistics_of_scores import pearson, srcc
-from pyiqa_ma_agiqa.compact.arch import EVERYTHING
 from pyiqa_ma_agiqa.compact.familiarity import CLOSES, QUANTILES, SLOPE
-from pyiqa_ma_agiqa.training.closed_form import Rated, ridge
-from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig, fit, held_out, prior
+from pyiqa_ma_agiqa.training.closed_form import Penalties, Seen, ridge
+from pyiqa_ma_agiqa.training.data import Ratings
+from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig, HeldOut, fit, held_out, prior
 
-ALL = np.ones(EVERYTHING, bool)
+ALL = np.ones(len(LATE), bool)
 OPEN, CLOSED, BY_FAMILIARITY = "open", "closed", "by familiarity"
 
 
@@ -28,91 +28,94 @@ class Variant:
     """A recipe.
 
     Attributes:
-        config: its settings.
-        kept: (15104,) what the regressions may read.
+        config: settings of the closed form.
+        blend: weight of the branch.
+        kept: (13824,) what the regressions may read of the tower.
         gate: how the quality expert is gated.
     """
 
-    config: ExpertsStageConfig = field(default_factory=ExpertsStageConfig)
+    config: ExpertsStageConfig
+    blend: float
     kept: np.ndarray = field(default_factory=lambda: ALL)
     gate: str = BY_FAMILIARITY
 
 
 @dataclass
-class Fold:
-    """Rows of the images that are fitted and of those that are asked for.
+class Images:
+    """Rated images and what the tower says of them, (M, 13824)."""
 
-    Attributes:
-        gate: (len(asked),) of the quality expert, as the recipe has it.
-    """
+    ratings: Ratings
+    summaries: np.ndarray
 
-    fitted: np.ndarray
-    asked: np.ndarray
-    gate: np.ndarray
-
-    def with_gate(self, seen: Seen, config: ExpertsStageConfig) -> Fold:
-        """The same with the gate that the recipe gives to what the networks say."""
-        return Fold(self.fitted, self.asked, gates(seen, self.fitted, self.asked, config))
-
-
-def folds(seen: Seen, known: Iterable[str], config: ExpertsStageConfig) -> dict[str, Fold]:
-    """A fold for each generator, and the one of `official`, named "".
-
-    Args:
-        known: the parts that the fit to train is asked for.
-    """
-    ratings = seen.ratings
-    asked = {"": np.flatnonzero(np.isin(ratings.part, list(known)))}
-    fitted = {"": ratings.rows("train")}
-    for name in np.unique(ratings.generators):
-        asked[str(name)] = np.flatnonzero(ratings.generators == name)
-        fitted[str(name)] = np.flatnonzero(ratings.generators != name)
-    return {name: Fold(fitted[name], asked[name], np.ones(0)).with_gate(seen, config) for name in asked}
+    def told(self, rows: np.ndarray, rater_weight: float) -> Seen:
+        """What a fit is told of some of them, as `seen_by` of training has it, without degraded copies."""
+        ratings = self.ratings
+        variance = ratings.deviation[rows].astype(np.float64) ** 2
+        noise = np.maximum(1 - rater_weight + rater_weight * variance / max(variance.mean(), 1e-12), 1e-3)
+        none = np.zeros((0, self.summaries.shape[1]), np.float32)
+        return Seen(
+            self.summaries[rows], ratings.mos[rows], ratings.generators[rows], noise, none, np.zeros(0, int)
+        )
 
 
-def known_folds(rated: Rated, config: ExpertsStageConfig) -> Iterator[np.ndarray]:
-    """The folds (M,) by which `calibrate` predicts known images."""
-    of_row = np.random.default_rng(config.seed).integers(config.folds, size=len(rated))
+def known_folds(count: int, config: ExpertsStageConfig) -> Iterator[np.ndarray]:
+    """The folds (count,) by which `calibrate` predicts known images."""
+    of_row = np.random.default_rng(config.seed).integers(config.folds, size=count)
     return (of_row == fold for fold in np.unique(of_row))
 
 
-def gates(seen: Seen, fitted: np.ndarray, asked: np.ndarray, config: ExpertsStageConfig) -> np.ndarray:
-    """Gate (len(asked),) of the quality expert by familiarity with the fitted images."""
-    inputs, rated = seen.everything[fitted], seen.rated(fitted, config.rater_weight)
-    of_known = held_out(inputs, rated, known_folds(rated, config), lambda x, some: fit(x, some, config))
-    known = np.percentile(of_known.strangeness, np.linspace(0, 100, QUANTILES))
-    _, _, strangeness = fit(inputs, rated, config).predict(seen.everything[asked])
+def of_known_images(seen: Seen, config: ExpertsStageConfig) -> tuple[HeldOut, np.ndarray]:
+    """Each fitted image by a fit to the other folds, and percentiles (101,) of their strangeness."""
+    found = held_out(seen, known_folds(len(seen), config), config)
+    return found, np.percentile(found.strangeness, np.linspace(0, 100, QUANTILES))
+
+
+def gates(images: Images, fold: Fold, config: ExpertsStageConfig) -> np.ndarray:
+    """Gate (len(asked),) of the quality expert, as training would set it for these summaries."""
+    seen = images.told(fold.fitted, config.rater_weight)
+    _, known = of_known_images(seen, config)
+    _, _, strangeness = fit(seen, config).predict(images.summaries[fold.asked])
     return expit((known[CLOSES] - strangeness) / (SLOPE * max(known[75] - known[25], 1e-6)))
 
 
-def regression(seen: Seen, fold: Fold, variance: np.ndarray, config: ExpertsStageConfig) -> np.ndarray:
-    """MOS (len(asked),) by one regression.
+def regression(
+    images: Images, fold: Fold, variance: np.ndarray, config: ExpertsStageConfig
+) -> tuple[np.ndarray, float]:
+    """MOS (len(asked),) by one regression, and its intercept.
 
     Args:
-        variance: prior variance (15104,) of each weight, up to a factor.
+        variance: prior variance (13824,) of each weight, up to a factor.
     """
     read = variance > 0
-    inputs, rated = seen.everything[fold.fitted][:, read], seen.rated(fold.fitted, config.rater_weight)
-    scale = (np.sqrt(variance[read] / variance.sum()) / (inputs.std(0) + 1e-6)).astype(np.float32)
+    seen = images.told(fold.fitted, config.rater_weight)
+    inputs = seen.summaries[:, read]
     centre = inputs.mean(0)
-    weights, intercept = ridge((inputs - centre) * scale, rated, config.ridge, config.generator_variance)
-    return (seen.everything[fold.asked][:, read] - centre) @ (scale * weights) + intercept
+    scale = (np.sqrt(variance[read] / variance.sum()) / (inputs.std(0) + 1e-6)).astype(np.float32)
+    penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
+    weights, intercept = ridge((inputs - centre) * scale, seen.falls[:, read], seen, penalties)
+    return (images.summaries[fold.asked][:, read] - centre) @ (scale * weights) + intercept, intercept
 
 
-def predicted(seen: Seen, fold: Fold, variant: Variant) -> np.ndarray:
-    """Scores (len(asked),) of a variant, the gate left as the fold has it."""
+def predicted(images: Images, fold: Fold, variant: Variant) -> np.ndarray:
+    """Scores (len(asked),) of a variant: the closed form, then joined by the branch."""
     variance = prior(variant.config) * variant.kept
-    alone = together = np.zeros(len(fold.asked))
-    if variant.gate != OPEN:
-        alone = regression(seen, fold, variance * LATE, variant.config)
-    if variant.gate != CLOSED:
-        together = regression(seen, fold, variance, variant.config)
-    gate = {OPEN: 1.0, CLOSED: 0.0, BY_FAMILIARITY: fold.gate}[variant.gate]
-    return alone + gate * (together - alone)
+    branch, blend = fold.table["branch"].to_numpy(), variant.blend
+    if variant.gate == OPEN:
+        if blend == 1:
+            return branch
+        together, _ = regression(images, fold, variance, variant.config)
+        return (1 - blend) * together + blend * branch
+    alone, bias = regression(images, fold, variance * LATE, variant.config)
+    if variant.gate == CLOSED:
+        return bias + (1 - blend) * (alone - bias)
+    together, _ = regression(images, fold, variance, variant.config)
+    gate = fold.table["gate"].to_numpy()
+    closed_form = alone + gate * (together - alone)
+    return bias + (1 - blend) * (closed_form - bias) + blend * gate * (branch - bias)
 
 
 def of_unseen(mos: np.ndarray, generators: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Mean of the SRCC within each generator, and pooled SRCC, of scores by fits without it, (M,)."""
+    """Mean of the SRCC within each generator, and pooled SRCC, of scores by models without it, (M,)."""
     within = [srcc(scores[generators == name], mos[generators == name]) for name in np.unique(generators)]
     return {"mean_srcc": float(np.mean(within)), "pooled_srcc": float(srcc(scores, mos))}
 
@@ -122,17 +125,20 @@ def of_known(mos: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     return {"srcc": float(srcc(scores, mos)), "plcc": float(pearson(scores, mos))}
 
 
-def both_lights(seen: Seen, fold: dict[str, Fold], variant: Variant) -> dict[str, dict[str, float]]:
-    """Figures of a variant by part of `official` that is asked for, and "unseen"."""
-    known = np.full(len(seen.mos), np.nan)
-    known[fold[""].asked] = predicted(seen, fold[""], variant)
+def both_lights(
+    ratings: Ratings, fold: dict[str, Fold], scores: Callable[[Fold], np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Figures by part of `official` that is asked for, and "unseen".
+
+    Args:
+        scores: (len(asked),) of the images that a fold is asked for.
+    """
+    known, unseen = (np.full(len(ratings.mos), np.nan) for _ in range(2))
+    for name, one in fold.items():
+        (known if name == KNOWN else unseen)[one.asked] = scores(one)
     found = {}
     for part in ("val", "test"):
-        rows = seen.ratings.rows(part)
+        rows = ratings.rows(part)
         if np.isfinite(known[rows]).all():
-            found[part] = of_known(seen.mos[rows], known[rows])
-    unseen = np.empty(len(seen.mos))
-    for name, one in fold.items():
-        if name:
-            unseen[one.asked] = predicted(seen, one, variant)
-    return found | {"unseen": of_unseen(seen.mos, seen.generators, unseen)}
+            found[part] = of_known(ratings.mos[rows], known[rows])
+    return found | {"unseen": of_unseen(ratings.mos, ratings.generators, unseen)}

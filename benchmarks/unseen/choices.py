@@ -1,14 +1,15 @@
 """By which rule was the recipe chosen, and what do other settings make of it?
 
-    python -m benchmarks.unseen.choices [--data FOLDER]
+    python -m benchmarks.unseen.choices [--data FOLDER] [--runs FOLDER]
 
 The rule. Known generators: (SRCC + PLCC) / 2 on val of `official`, fitted on train. Unseen generators:
 (mean + pooled SRCC) / 2, each of the six predicted by a fit to the others. A setting is judged by the sum
 of the two. Of those within .002 of the best, the one that comes first in the list wins; the lists begin with
 what is simpler. No fit to train is ever asked for the test part.
 
-Each setting is changed by itself; all else stays as the recipe has it, the values of the gate too. Minutes.
-Writes choices.json beside itself.
+Each setting is changed by itself; all else stays as the recipe has it, the values of the gate and what the
+branch predicts, too: both are of the model trained for the fold, by `common/left_out.py`, or shipped. The
+closed form is fitted again for each value, without the degraded copies. Writes choices.json beside itself.
 """
 
 from __future__ import annotations
@@ -20,37 +21,43 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.agiqa3k import DEFAULT_DATA
-from benchmarks.common.features import DEFAULT_CACHE, Seen, official, seen
-from benchmarks.common.lights import BY_FAMILIARITY, CLOSED, OPEN, Fold, Variant, both_lights, folds
+from benchmarks.common.features import official, summaries_of
+from benchmarks.common.folds import Fold, folds
+from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.lights import BY_FAMILIARITY, CLOSED, OPEN, Images, Variant, both_lights, predicted
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig
 
 NEAR = 0.002
 """So much below the best is as good as it."""
 SETTINGS: dict[str, tuple[Any, ...]] = {
     "early_weight": (0.0, 0.1, 0.3, 1.0),
     "class_weight": (1.0, 2.0, 4.0),
-    "branch_weight": (0.0, 0.05, 0.1, 0.3),
     "generator_variance": (0.0, 0.003, 0.01, 0.03, 0.1),
     "rater_weight": (0.0, 0.5, 1.0),
     "ridge": (0.5, 1.0, 2.0),
     "gate": (CLOSED, OPEN, BY_FAMILIARITY),
+    "blend": (0.0, 0.2, 0.35, 0.5),
 }
 """Values of each setting, the simplest first where one is."""
 
 
-def changed(recipe: ExpertsStageConfig, setting: str, value: Any) -> Variant:
+def value_of(recipe: Variant, setting: str) -> Any:
+    """What the recipe has."""
+    return getattr(recipe if setting in ("gate", "blend") else recipe.config, setting)
+
+
+def changed(recipe: Variant, setting: str, value: Any) -> Variant:
     """The recipe with one setting changed."""
-    if setting == "gate":
-        return Variant(recipe, gate=value)
-    return Variant(dataclasses.replace(recipe, **{setting: value}))
+    if setting in ("gate", "blend"):
+        return dataclasses.replace(recipe, **{setting: value})
+    return dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, **{setting: value}))
 
 
-def judged(images: Seen, fold: dict[str, Fold], variant: Variant) -> dict[str, float]:
+def judged(images: Images, fold: dict[str, Fold], variant: Variant) -> dict[str, float]:
     """The two figures of the rule, their sum, and what they are made of."""
-    found = both_lights(images, fold, variant)
+    found = both_lights(images.ratings, fold, lambda one: predicted(images, one, variant))
     val, unseen = found["val"], found["unseen"]
     of_known, of_unseen = (val["srcc"] + val["plcc"]) / 2, (unseen["mean_srcc"] + unseen["pooled_srcc"]) / 2
     return val | unseen | {"known": of_known, "unseen": of_unseen, "sum": of_known + of_unseen}
@@ -63,14 +70,13 @@ def winner(sums: dict[str, float]) -> str:
 
 
 def measure(
-    images: Seen, recipe: ExpertsStageConfig, settings: dict[str, tuple[Any, ...]]
+    images: Images, fold: dict[str, Fold], recipe: Variant, settings: dict[str, tuple[Any, ...]]
 ) -> dict[str, dict[str, Any]]:
     """By setting: figures by value, what the rule takes and what the recipe has."""
-    fold = folds(images, ("val",), recipe)
-    whole = judged(images, fold, Variant(recipe))
+    whole = judged(images, fold, recipe)
     found = {}
     for setting, values in settings.items():
-        used = BY_FAMILIARITY if setting == "gate" else getattr(recipe, setting)
+        used = value_of(recipe, setting)
         rows = {
             str(value): whole if value == used else judged(images, fold, changed(recipe, setting, value))
             for value in values
@@ -87,11 +93,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    images = seen(MAAGIQA(), official(options.data), options.cache)
-    found = {"settings": measure(images, ExpertsStageConfig(), SETTINGS)}
+    ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()
+    fold = folds(model_of(options, model), ratings, ("val",), recipe.blend, options.runs)
+    images = Images(ratings, summaries_of(model, ratings, options.runs))
+    found = {"settings": measure(images, fold, Variant(recipe.experts, recipe.blend), SETTINGS)}
     write_json(options.out / "choices.json", found | own_weights_sha256() | circumstances())
 
 

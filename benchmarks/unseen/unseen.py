@@ -1,11 +1,11 @@
 """How well does ma_agiqa do on generators that it has never seen?
 
-    python -m benchmarks.unseen.unseen [--data FOLDER] [--test]
+    python -m benchmarks.unseen.unseen [--data FOLDER] [--runs FOLDER] [--test]
 
-Each of the six generators of AGIQA-3K is predicted by experts, gate and interval fitted to all images of
-the five others. The networks stay those of the package: they were made without any MOS. Beside it the same
-figures for known generators: fitted on train of `official`, read on val and, with --test, on test. Minutes;
-what the networks say is kept in --cache. Writes unseen.json beside itself.
+Each of the six generators of AGIQA-3K is predicted by the model that the whole recipe makes of the images of
+the five others; `common/left_out.py` trains the six, hours where they are not there. Beside it the same
+figures for known generators: the shipped model on val of `official` and, with --test, on test. Minutes; what
+the networks say is kept in --runs. Writes unseen.json beside itself.
 """
 
 from __future__ import annotations
@@ -20,46 +20,51 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from benchmarks.common.agiqa3k import DEFAULT_DATA
-from benchmarks.common.features import DEFAULT_CACHE, Seen, judged, official, seen
-from benchmarks.common.lights import known_folds, of_unseen
+from benchmarks.common.features import official, summaries_of
+from benchmarks.common.folds import KNOWN, Fold, folds
+from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.lights import Images, of_known_images, of_unseen
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from benchmarks.common.statistics_of_scores import pearson, srcc
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.training.experts_stage import COVERAGE, ExpertsStageConfig, fit, fit_experts, held_out
+from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, conformal
+
+BESIDE = ("without_branch", "branch")
+"""Scores beside the model's own, of which there is the agreement alone."""
 
 
-def predicted(
-    model: MAAGIQA, images: Seen, fitted: np.ndarray, asked: np.ndarray, config: ExpertsStageConfig
-) -> pd.DataFrame:
-    """What the whole recipe, fitted to some images, says of others.
+def constant_width(images: Images, fitted: np.ndarray, config: ExpertsStageConfig) -> float:
+    """Half the width, in MOS, of an interval that is the same for all and holds 90 % of known images.
 
     Args:
-        model: holds the networks; its experts are replaced.
-        fitted, asked: row numbers.
-
-    Returns:
-        A row for each that is asked for: what `judged` gives, `mos`, and `constant`, half the width of an
-        interval that is the same for all.
+        fitted: row numbers; each image is predicted by the closed form fitted to other folds, without
+            degraded copies.
     """
-    inputs, rated = images.everything[fitted], images.rated(fitted, config.rater_weight)
-    fit_experts(model, inputs, rated, config)
-    known = model.familiarity.known.double().numpy()
-    of_known = held_out(inputs, rated, known_folds(rated, config), lambda x, some: fit(x, some, config))
-    off = np.abs(of_known.scores(known) - rated.mos)
-    level = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
-    constant = float(np.quantile(off, level, method="higher"))
-    table = judged(model, images.everything[asked])
-    return table.assign(mos=images.mos[asked].astype(float), constant=constant)
+    seen = images.told(fitted, config.rater_weight)
+    found, known = of_known_images(seen, config)
+    return conformal(np.abs(found.scores(known) - seen.mos))
+
+
+def rated(images: Images, fold: Fold, config: ExpertsStageConfig) -> pd.DataFrame:
+    """The table of a fold with `mos`, `generator`, `part` and `constant`, the width of `constant_width`."""
+    ratings = images.ratings
+    return fold.table.assign(
+        mos=ratings.mos[fold.asked].astype(float),
+        generator=ratings.generators[fold.asked],
+        part=ratings.part[fold.asked],
+        constant=constant_width(images, fold.fitted, config),
+    )
 
 
 def figures(table: pd.DataFrame) -> dict[str, float]:
-    """Agreement, bias, interval, familiarity and gate of images."""
+    """Agreement, also of the scores `BESIDE`, bias, interval, familiarity and gate of images."""
     score, mos = table["score"].to_numpy(), table["mos"].to_numpy()
     return {
         "images": len(table),
         "srcc": float(srcc(score, mos)),
         "plcc": float(pearson(score, mos)),
+        **{f"srcc_{name}": float(srcc(table[name].to_numpy(), mos)) for name in BESIDE},
         "bias": float((score - mos).mean()),
         "coverage": float(((table["low"] <= mos) & (mos <= table["high"])).mean()),
         "half_width": float((table["high"] - table["low"]).mean() / 2),
@@ -76,30 +81,26 @@ def told_apart(known: np.ndarray, others: np.ndarray) -> float:
     return float((ranks.sum() - len(known) * (len(known) + 1) / 2) / (len(known) * len(others)))
 
 
-def measure(model: MAAGIQA, images: Seen, config: ExpertsStageConfig, test: bool) -> dict[str, Any]:
+def measure(images: Images, fold: dict[str, Fold], config: ExpertsStageConfig) -> dict[str, Any]:
     """Figures by generator left out, over all of them, and of known generators."""
-    parts = ("val", "test") if test else ("val",)
-    asked = np.flatnonzero(np.isin(images.ratings.part, parts))
-    of_known = predicted(model, images, images.ratings.rows("train"), asked, config)
-    known = {part: of_known[images.ratings.part[asked] == part] for part in parts}
-    left_out = {}
-    for name in np.unique(images.generators):
-        own = images.generators == name
-        left_out[str(name)] = predicted(model, images, np.flatnonzero(~own), np.flatnonzero(own), config)
-        print(name, json.dumps(figures(left_out[str(name)])), flush=True)
-    every = pd.concat(left_out, names=["generator"]).reset_index("generator")
-    by_generator = {name: figures(table) for name, table in left_out.items()}
+    tables = {name: rated(images, one, config) for name, one in fold.items()}
+    known = dict(list(tables.pop(KNOWN).groupby("part", sort=False)))
+    every = pd.concat(tables.values())
+    by_generator = {name: figures(table) for name, table in tables.items()}
+    mos, generators = every["mos"].to_numpy(), every["generator"].to_numpy(str)
+    together = of_unseen(mos, generators, every["score"].to_numpy())
+    for beside in BESIDE:
+        found = of_unseen(mos, generators, every[beside].to_numpy())
+        together |= {f"{name}_{beside}": value for name, value in found.items()}
+    for name in ("coverage", "half_width", "coverage_of_constant"):
+        together[f"mean_{name}"] = float(np.mean([found[name] for found in by_generator.values()]))
     familiar = known["val"]["familiarity"].to_numpy()
     return {
         "by_generator": by_generator,
-        "all": of_unseen(every["mos"].to_numpy(), every["generator"].to_numpy(), every["score"].to_numpy())
-        | {
-            f"mean_{name}": float(np.mean([found[name] for found in by_generator.values()]))
-            for name in ("coverage", "half_width", "coverage_of_constant")
-        },
+        "all": together,
         "known": {part: figures(table) for part, table in known.items()},
         "auc_of_familiarity": {"all": told_apart(familiar, every["familiarity"].to_numpy())}
-        | {name: told_apart(familiar, table["familiarity"].to_numpy()) for name, table in left_out.items()},
+        | {name: told_apart(familiar, table["familiarity"].to_numpy()) for name, table in tables.items()},
     }
 
 
@@ -110,12 +111,14 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
     parser.add_argument("--test", action="store_true", help="read the official test part, too")
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    model = MAAGIQA()
-    images = seen(model, official(options.data), options.cache)
-    result = measure(model, images, ExpertsStageConfig(), options.test)
+    ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()
+    parts = ("val", "test") if options.test else ("val",)
+    fold = folds(model_of(options, model), ratings, parts, recipe.blend, options.runs)
+    images = Images(ratings, summaries_of(model, ratings, options.runs))
+    result = measure(images, fold, recipe.experts)
     write_json(options.out / "unseen.json", result | own_weights_sha256() | circumstances())
     print(json.dumps(result["all"], indent=1))
 

@@ -8,6 +8,8 @@ from benchmarks.common.table_parts import NONE, markdown, source
 
 COLUMNS = {
     "srcc": "SRCC within it",
+    "srcc_without_branch": "without the branch",
+    "srcc_branch": "the branch alone",
     "bias": "bias",
     "coverage": "coverage",
     "half_width": "half width",
@@ -28,17 +30,18 @@ def unseen(result: dict[str, Any]) -> str:
         [name, str(row["images"]), *_figures(row), f"{apart[name]:.2f}"]
         for name, row in result["by_generator"].items()
     ]
-    means = {"srcc": over_all["mean_srcc"]} | {
-        name: over_all[f"mean_{name}"] for name in ("coverage", "half_width", "coverage_of_constant")
-    }
+    means = {name: over_all[f"mean_{name}"] for name in COLUMNS if f"mean_{name}" in over_all}
     rows.append(["*mean of the generators*", NONE, *_figures(means), f"{apart['all']:.2f}"])
     rows += [
         [f"*none: `official` {part}*", str(row["images"]), *_figures(row), NONE]
         for part, row in result["known"].items()
     ]
     notes = (
-        f"SRCC over all generators left out together (pooled): {over_all['pooled_srcc']:.4f}. Bias and "
-        "widths in MOS; bias: mean score less mean MOS. Coverage: part of the MOS inside the 90 % interval. "
+        f"SRCC over all generators left out together (pooled): {over_all['pooled_srcc']:.4f}; without the "
+        f"branch {over_all['pooled_srcc_without_branch']:.4f}, the branch alone "
+        f"{over_all['pooled_srcc_branch']:.4f}. *Without the branch*: the same model before it joined; "
+        "*the branch alone*: what it predicts by itself. Bias and widths in MOS; bias: mean score less mean "
+        "MOS. Coverage: part of the MOS inside the 90 % interval. "
         "AUC: how often, of an image of `official` val and one of the generator left out, the first is the "
         "more familiar."
     )
@@ -83,7 +86,8 @@ def choices(result: dict[str, Any]) -> str:
     head = ["setting", "known: SRCC / PLCC", "unseen: mean / pooled SRCC", "judged by the sum"]
     head += ["change, known", "change, unseen", "better than the recipe on"]
     notes = (
-        "Known: `official` val. Unseen: each generator by a fit to the others. *Recipe*: what ships; *rule*: "
-        f"what the rule takes when this setting alone is open. Changes below {LEAST} count as none."
+        "Known: `official` val. Unseen: each generator by a fit to the others, with gate and branch of the "
+        "model trained without it. Fits leave out the degraded copies. *Recipe*: what ships; *rule*: what "
+        f"the rule takes when this setting alone is open. Changes below {LEAST} count as none."
     )
     return "\n\n".join([markdown(head, rows), notes, source(result)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,15 +12,18 @@ import torch
 
 from benchmarks.ablations import ablations, gate, precision
 from benchmarks.common import tables
-from benchmarks.common.features import Seen
+from benchmarks.common.folds import KNOWN, Fold
+from benchmarks.common.lights import Images, Variant
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact.arithmetic import floats
-from pyiqa_ma_agiqa.training.data import Ratings
-from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig
+from pyiqa_ma_agiqa.input_checks import read_tensor
+from pyiqa_ma_agiqa.training.experts_stage import LATE
 
 from ..images import picture
+from ..rated import write_images
+from .seen_images import BLEND, CONFIG, folds_of, informed, rated
 
-CONFIG = ExpertsStageConfig(folds=2)
+RECIPE = Variant(CONFIG, BLEND)
 SEMANTIC, COHERENCE, QUALITY = "semantic content", "coherence", "quality"
 READ = {
     SEMANTIC: LATE & ablations.CLASS_TOKENS,
@@ -31,17 +33,12 @@ READ = {
 """What each expert alone reads."""
 
 
-def images(informed: np.ndarray) -> Seen:
-    """Images of which some inputs (15104,) alone tell the MOS."""
-    rng = np.random.default_rng(0)
-    mos = rng.uniform(0, 4, 180)
-    everything = rng.standard_normal((len(mos), len(LATE)), np.float32)
-    everything[:, informed] += 0.4 * (mos - 2)[:, None] * rng.choice((-1, 1), informed.sum())
+def images(where: np.ndarray) -> Images:
+    """Images of which some summaries (13824,) alone tell the MOS."""
+    mos = np.random.default_rng(0).uniform(0, 4, 180)
     part = np.array(["train", "train", "train", "val", "test"] * 36)
-    generators = np.array(["one", "two", "three"] * 60)
-    paths = [Path(f"{row}.png") for row in range(len(mos))]
-    ones = np.ones(len(mos), np.float32)
-    return Seen(Ratings(paths, mos.astype(np.float32), part, part == "train", generators, ones), everything)
+    ratings = rated(np.array(["one", "two", "three"] * 60), mos, part)
+    return Images(ratings, informed(ratings, where, strength=0.4))
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +52,51 @@ def closed():
     plt.close("all")
 
 
-@pytest.mark.parametrize("informed", READ)
-def test_leaving_out_the_expert_that_knows_costs(informed):
+@pytest.fixture(scope="module")
+def late() -> tuple[Images, dict[str, Fold]]:
+    seen = images(LATE)
+    return seen, folds_of(seen, ablations.PARTS)
+
+
+@pytest.mark.parametrize("where", READ)
+def test_leaving_out_the_expert_that_knows_costs(where):
     """In both lights; what the others' experts read says nothing."""
-    found = ablations.rows(images(READ[informed]), CONFIG, ("val", "test"))
+    seen = images(READ[where])
+    fold = folds_of(seen, ablations.PARTS)
+    for one in fold.values():
+        one.table["branch"] = 0.0  # which says nothing, too
+    found = ablations.rows(seen, fold, RECIPE)
     for left_out in READ:
         row = next(row for name, row in found.items() if f"without the {left_out} expert" in name)
         for value in (row["test"]["srcc"], row["unseen"]["mean_srcc"]):
-            assert (value < 0.5) if left_out == informed else (value > 0.6)
+            assert (value < 0.5) if left_out == where else (value > 0.6)
     assert found["gate always open"]["test"]["srcc"] > 0.8
-    alone, without = found["the branch alone"]["val"]["srcc"], found["without the branch"]["val"]["srcc"]
-    assert without > alone
 
 
-def test_rows_reach_the_table(tmp_path):
-    seen = images(LATE)
-    mos = seen.mos[:20].astype(float)
+def test_rows_of_the_recipe_and_of_the_branch(late):
+    """The first are of the trained models, which were fitted without copies, as the second is."""
+    seen, fold = late
+    found = ablations.rows(seen, fold, RECIPE)
+    whole, again = found[ablations.WHOLE], found[ablations.WITHOUT_COPIES]
+    assert whole["test"]["srcc"] == pytest.approx(again["test"]["srcc"], abs=1e-3)
+    assert whole["unseen"]["pooled_srcc"] == pytest.approx(again["unseen"]["pooled_srcc"], abs=1e-3)
+    scores = fold[KNOWN].table["branch"].to_numpy()[:36]
+    rank = pd.Series(scores).corr(pd.Series(seen.ratings.mos[seen.ratings.rows("val")]), method="spearman")
+    assert found["the branch alone"]["val"]["srcc"] == pytest.approx(rank)
+    # The view of another size has a gate of its own; here it is the same view.
+    other = ablations.other_view(seen, fold, RECIPE)
+    assert other["test"]["srcc"] == pytest.approx(again["test"]["srcc"], abs=5e-3)
+
+
+def test_rows_reach_the_table(late, tmp_path):
+    seen, fold = late
+    mos = seen.ratings.mos[:20].astype(float)
     result = {
-        "rows": ablations.rows(seen, CONFIG, ("val", "test")),
+        "rows": ablations.rows(seen, fold, RECIPE),
         "images": {"train": 108},
-        "precision": precision.compared({"first": mos, "second": mos + 0.25}, mos, seen.generators[:20]),
+        "precision": precision.compared(
+            {"first": mos, "second": mos + 0.25}, mos, seen.ratings.generators[:20]
+        ),
         "command": "python x.py",
         **{"date": "2026-11-21", "cpu": "a CPU", "cores": 2, "threads": 1},
         "versions": {"pyiqa": "1", "torch": "2"},
@@ -89,10 +111,11 @@ def test_rows_reach_the_table(tmp_path):
     assert "| 0.2500 | 0.2500 | 1.0000 |" in tables.TABLES["precision"](tmp_path)
 
 
-def test_groups_are_means_of_their_images(model):
-    seen = images(LATE)
-    table = gate.gate_and_shares(model, seen)
-    assert len(table) == 36
+def test_groups_are_means_of_their_images(late):
+    seen, fold = late
+    table = gate.gate_and_shares(seen.ratings, fold[KNOWN])
+    assert np.array_equal(table["mos"], seen.ratings.mos[seen.ratings.rows("test")])
+    np.testing.assert_allclose(table[gate.SHARES].sum(axis=1), table["score"], atol=1e-5)
     groups = gate.by_group(table)
     assert list(groups["kind"].value_counts()) == [10, 3]
     of_one = groups[groups["group"] == "one"].iloc[0]
@@ -146,3 +169,21 @@ def test_activations_that_are_not_rounded_score_nearly_the_same(model):
     found = precision.without_rounding(model)(pixels)
     assert found.shape == (1, 1) and not torch.equal(found, expected)
     assert found.item() == pytest.approx(expected.item(), abs=0.1)
+
+
+def test_precision_compares_with_the_scores_as_shipped(model, tmp_path, monkeypatch):
+    names = [f"{row}.png" for row in range(5)]
+    mos = np.array(write_images(tmp_path, names))
+    ratings = rated(np.array(["one"] * 5), mos, np.array(["test"] * 5))
+    ratings.paths = [tmp_path / name for name in names]
+    monkeypatch.setattr(precision, "BITS", (4,))
+    with torch.inference_mode():
+        shipped = np.array([model(read_tensor(path)).item() for path in ratings.paths])
+    found = precision.precision(model, ratings, shipped)
+    assert list(found) == [
+        "integers: as shipped",
+        "the same weights, activations not rounded",
+        "weights of 4 bits",
+    ]
+    _, smooth, coarse = found.values()
+    assert 0 < smooth["mean_change"] < coarse["mean_change"]
