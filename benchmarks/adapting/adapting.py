@@ -1,12 +1,12 @@
 """What do a few ratings of a generator that the model has never seen buy?
 
-    python -m benchmarks.adapting.adapting [--data FOLDER] [--cache FOLDER]
+    python -m benchmarks.adapting.adapting [--data FOLDER] [--runs FOLDER]
 
-Each generator of AGIQA-3K is taken as new: experts, gate and interval are fitted by the recipe to the
-images of the others. Then 20 to 200 of its images, drawn 20 times, count as rated, and SRCC is measured on
-the rest of it: of the model as it is, of `adapt`, and of experts fitted to these ratings alone, as `train`
-does it. The networks are the shipped ones, which have seen no MOS. What they say is kept in the cache folder
-(0.4 GB), so that a second call goes on where the first one stopped. Writes adapting.json beside itself.
+Each generator of AGIQA-3K is taken as new by the model that the whole recipe makes of the images of the
+others; `common/left_out.py` trains these, hours where they are not there. Then 20 to 200 of its images, drawn
+20 times, count as rated, and SRCC is measured on the rest of it: of the model as it is, of `adapt`, and of
+experts fitted to these ratings alone by the closed form that `train` has. What the networks say is kept in
+the folder of the runs. Writes adapting.json beside itself.
 """
 
 from __future__ import annotations
@@ -21,28 +21,22 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import features, left_out
 from benchmarks.common.agiqa3k import DEFAULT_DATA
 from benchmarks.common.machine import circumstances, write_json
+from benchmarks.common.metrics import own_weights_sha256
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.adapting.fitting import of_ratings
 from pyiqa_ma_agiqa.adapting.seen import Seen, seen
 from pyiqa_ma_agiqa.adapting.strength import STRENGTHS
 from pyiqa_ma_agiqa.adapting.validation import srcc
-from pyiqa_ma_agiqa.compact.shipped import NAME
-from pyiqa_ma_agiqa.training import recipe as recipes
-from pyiqa_ma_agiqa.training.checkpoint import claim_folder, files_digest, write_whole
-from pyiqa_ma_agiqa.training.closed_form import Rated
-from pyiqa_ma_agiqa.training.compact import rated
-from pyiqa_ma_agiqa.training.data import DataConfig, Images, Ratings
+from pyiqa_ma_agiqa.training import closed_form
+from pyiqa_ma_agiqa.training.data import Ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, fit_experts, predict_experts
-from pyiqa_ma_agiqa.training.quality_stage import branch_features
-from pyiqa_ma_agiqa.training.summaries import Summaries
-from pyiqa_ma_agiqa.weights.manifest import entry
 
 COUNTS = (20, 50, 100, 200)
 """How many ratings there are of a generator."""
 DRAWS = 20
-RECIPE = Path(recipes.__file__).with_name("agiqa3k.yaml")
 
 
 @dataclass
@@ -54,7 +48,6 @@ class Draw:
         moved: 1 where the experts moved, 0 where only the scale did.
         held: part of the MOS not rated that the adapted interval holds.
         seconds: that `adapt` took after the networks had seen the images.
-        seconds_anew: the same of the experts fitted to the ratings alone.
     """
 
     shipped: float
@@ -63,46 +56,30 @@ class Draw:
     moved: float
     held: float
     seconds: float
-    seconds_anew: float
 
 
-def ratings_of(folder: Path) -> Ratings:
-    """AGIQA-3K, with generators and rater deviation."""
-    data = recipes.read_recipe(RECIPE).data
-    columns = (data.mos_column, str(folder / "splits.csv"), data.split_column)
-    of_names = (data.deviation_column, data.generator_pattern)
-    return DataConfig(str(folder / "images"), str(folder / "data.csv"), *columns, *of_names).read(test=True)
+def fit_alone(model: MAAGIQA, summaries: np.ndarray, mos: np.ndarray) -> None:
+    """Fit the experts of a model anew, to some ratings and nothing else.
 
-
-def everything(model: MAAGIQA, ratings: Ratings, cache: Path) -> np.ndarray:
-    """What both networks say of all images, (M, 15104), from the cache folder or computed into it.
-
-    Raises:
-        InputError: the cache folder is of other images or weights.
+    Args:
+        summaries: (M, 13824).
+        mos: (M,).
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    claim_folder(cache, {"images": files_digest(ratings.paths), "weights": entry(NAME)["sha256"]})
-    kept = cache / "everything.npy"
-    if not kept.exists():
-        images, rows = Images(ratings.paths), np.arange(len(ratings.paths))
-        summaries = Summaries(model.encoder, cache / "summaries")(images, rows)
-        features = branch_features(model.branch, images, rows)
-        said = np.concatenate([features, summaries.reshape(len(rows), -1)], 1)
-        write_whole(kept, lambda aside: np.save(aside, said))
-    return np.load(kept)
+    count = len(mos)
+    no_falls = np.empty((0, summaries.shape[1]), np.float32), np.empty(0, int)
+    told = closed_form.Seen(summaries, mos, np.full(count, ""), np.ones(count), *no_falls)
+    fit_experts(model, told, ExpertsStageConfig())
 
 
-def draw(
-    model: MAAGIQA, said: np.ndarray, shown: Seen, mos: np.ndarray, count: int, rng: np.random.Generator
-) -> Draw:
+def draw(scratch: MAAGIQA, images: features.Seen, shown: Seen, count: int, rng: np.random.Generator) -> Draw:
     """Take some images of one generator as rated.
 
     Args:
-        model: with experts of the other generators; its experts are fitted anew.
-        said: (M, 15104), of its images.
-        shown: the same images through the eyes of the model.
-        mos: (M,).
+        scratch: a model whose experts are fitted anew.
+        images: of the generator.
+        shown: the same images through the eyes of the model that has not seen it.
     """
+    mos = images.mos
     order = rng.permutation(len(mos))
     known, new = order[:count], order[count:]
     began = time.perf_counter()
@@ -112,10 +89,8 @@ def draw(
     adapted = outcome.fitted.predict(shown.score[new], shown.inputs[new] @ some.inputs.T)
     held = np.abs(adapted - mos[new]) <= outcome.widening * shown.half_width[new]
 
-    began = time.perf_counter()
-    alone = Rated(mos[known], np.full(count, ""), np.ones(count))
-    fit_experts(model, said[known], alone, ExpertsStageConfig())
-    anew = predict_experts(model, said[new])
+    fit_alone(scratch, images.summaries[known], mos[known])
+    anew = predict_experts(scratch, images.features[new], images.summaries[new])
     return Draw(
         srcc(shown.score[new], mos[new]),
         srcc(adapted, mos[new]),
@@ -123,7 +98,6 @@ def draw(
         float(outcome.fitted.strength < STRENGTHS[-1]),
         float(held.mean()),
         seconds,
-        time.perf_counter() - began,
     )
 
 
@@ -149,24 +123,28 @@ def mean_draws(by_generator: list[list[Draw]]) -> list[Draw]:
     ]
 
 
-def measure(
-    model: MAAGIQA, said: np.ndarray, ratings: Ratings, experts: ExpertsStageConfig, draws: int = DRAWS
-) -> dict[str, Any]:
-    """By generator and number of ratings: what `summed_up` says, and of the mean over generators."""
+def measure(ratings: Ratings, data: Path, runs: Path, draws: int = DRAWS) -> dict[str, Any]:
+    """By generator and number of ratings: what `summed_up` says, and of the mean over generators.
+
+    Args:
+        ratings: of all generators.
+        data: folder of their images.
+        runs: folder of the models that were trained without a generator.
+        draws: of the ratings, for each number of them.
+    """
     found: dict[str, list[list[Draw]]] = {}
     before: dict[str, float] = {}
-    scratch = copy.deepcopy(model)
-    for name in np.unique(ratings.generators):
-        own = ratings.generators == name
-        others = np.flatnonzero(~own)
-        fit_experts(model, said[others], rated(ratings, others, experts.rater_weight), experts)
-        shown, mos = seen(model, said[own]), ratings.mos[own]
-        before[str(name)] = srcc(shown.score, mos)
-        found[str(name)] = [
-            [draw(scratch, said[own], shown, mos, count, np.random.default_rng(n)) for n in range(draws)]
+    for name in map(str, np.unique(ratings.generators)):
+        model = left_out.model_without(name, data, runs)
+        own = features.of_rows(ratings, np.flatnonzero(ratings.generators == name))
+        images = features.seen(model, own, runs)
+        shown, scratch = seen(model, images.features, images.summaries), copy.deepcopy(model)
+        before[name] = srcc(shown.score, images.mos)
+        found[name] = [
+            [draw(scratch, images, shown, count, np.random.default_rng(n)) for n in range(draws)]
             for count in COUNTS
         ]
-        print(name, [round(summed_up(some)["adapted"]["mean"], 3) for some in found[str(name)]], flush=True)
+        print(name, [round(summed_up(some)["adapted"]["mean"], 3) for some in found[name]], flush=True)
     by_count = [mean_draws([of[place] for of in found.values()]) for place in range(len(COUNTS))]
     return {
         "without_ratings": before | {"mean": float(np.mean(list(before.values())))},
@@ -185,13 +163,12 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (%(default)s)")
     parser.add_argument(
-        "--cache", type=Path, default=Path("runs/adapting"), help="what the networks say (%(default)s)"
+        "--runs", type=Path, default=left_out.DEFAULT_RUNS, help="folder of the runs (%(default)s)"
     )
     options = parser.parse_args()
-    ratings, model = ratings_of(options.data), MAAGIQA()
-    said = everything(model, ratings, options.cache)
-    result = measure(model, said, ratings, recipes.read_recipe(RECIPE).experts)
-    about = {"weights_sha256": entry(NAME)["sha256"], "draws": DRAWS, "images": len(said)}
+    ratings = features.official(options.data)
+    result = measure(ratings, options.data, options.runs)
+    about = {"draws": DRAWS, "images": len(ratings.mos)} | own_weights_sha256()
     write_json(Path(__file__).with_suffix(".json"), circumstances() | about | result)
 
 

@@ -87,7 +87,7 @@ def shards_seconds(tars: list[Path], workers: int, metric: str, scorer: Callable
     made = scorer(job)
     run.SharedScorer = lambda job: made  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as out:
-        work = Work(job, out, origin_here(metric), {"--shares": False})
+        work = Work(job, out, origin_here(metric), {"--shares": False, "--interval": False})
         began = time.perf_counter()
         results = list(run._on_this_machine(map(shard_at, map(str, tars)), work))
         seconds = time.perf_counter() - began

@@ -63,10 +63,10 @@ def adapt(images: str | os.PathLike, table: str | os.PathLike, out: str | os.Pat
     model = MAAGIQA()
     try:
         _enough(told, len(told.paths))
-        said = look(model, told.paths)
-        first, places = alike(said)
+        features, summaries = look(model, told.paths)
+        first, places = alike(features, summaries)
         _enough(told, len(first))
-        shown = seen(model, said[first])
+        shown = seen(model, features[first], summaries[first])
         outcome = _outcome(told, places, shown)
     except InputError as error:
         raise InputError(f"{table}: {error}") from None
@@ -100,15 +100,17 @@ def _outcome(told: Ratings | Choices, places: np.ndarray, shown: Seen) -> Outcom
     return of_choices(shown, pairs)
 
 
-def alike(said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alike(features: np.ndarray, summaries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images that are the same to the networks count as one.
 
     Args:
-        said: (N, n) of both networks.
+        features: (N, 1280) of the branch.
+        summaries: (N, 13824) of the tower.
 
     Returns:
         The first row (M,) of each of M different images, and for each row (N,) which of these it is.
     """
     numbers: dict[bytes, int] = {}
-    places = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in said])
+    said = (b"".join(map(np.ndarray.tobytes, rows)) for rows in zip(features, summaries, strict=True))
+    places = np.array([numbers.setdefault(row, len(numbers)) for row in said])
     return np.unique(places, return_index=True)[1], places

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +22,20 @@ AT_ONCE = 256
 
 
 @torch.inference_mode()
-def look(model: MAAGIQA, paths: list[Path]) -> np.ndarray:
-    """What both networks say of M images, (M, 15104): mean branch features, then the tower's summary.
+def look(model: MAAGIQA, paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """What the networks say of M images: mean branch features (M, 1280) and the tower's summaries (M, 13824).
 
     Raises:
         InputError: an image cannot be read.
     """
-    said = np.empty((len(paths), len(LATE)), np.float32)
+    features = np.empty((len(paths), QualityBranch.width), np.float32)
+    summaries = np.empty((len(paths), len(LATE)), np.float32)
     for place, path in enumerate(tqdm(paths, desc="images", disable=None)):
         pixels = read_tensor(path)
-        summary, features = model.backbone_passes(encoder_view(pixels), branch_view(pixels))
-        said[place] = torch.cat([integers.mean(features, (2, 3)), summary.flatten(1)], 1)[0].numpy()
-    return said
+        summary, of_patches = model.backbone_passes(encoder_view(pixels), branch_view(pixels))
+        features[place] = integers.mean(of_patches, (2, 3))[0].numpy()
+        summaries[place] = summary.flatten().numpy()
+    return features, summaries
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Seen:
     Attributes:
         score: (M,).
         half_width: (M,), half of the shipped interval.
-        inputs: (M, 15104), what the experts read, standardised; what the quality expert alone reads is
+        inputs: (M, 13824), the tower's summary, standardised; what the quality expert alone reads of it is
             times its gate.
     """
 
@@ -58,16 +59,16 @@ class Seen:
 
 
 @torch.inference_mode()
-def seen(model: MAAGIQA, said: np.ndarray) -> Seen:
-    """Images of which the networks say (M, 15104)."""
+def seen(model: MAAGIQA, features: np.ndarray, summaries: np.ndarray) -> Seen:
+    """Images of which the networks say mean branch features (M, 1280) and summaries (M, 13824)."""
     familiarity = model.familiarity
-    inputs = said - familiarity.centre.numpy()
+    inputs = summaries - familiarity.centre.numpy()
     inputs *= familiarity.scale.numpy()
-    score, half_width = np.empty((2, len(said)))
-    for first in range(0, len(said), AT_ONCE):
+    score, half_width = np.empty((2, len(summaries)))
+    for first in range(0, len(summaries), AT_ONCE):
         some = slice(first, first + AT_ONCE)
-        features, summaries = torch.from_numpy(said[some]).split([QualityBranch.width, math.prod(SUMMARY)], 1)
-        judged = model.judge(summaries.unflatten(1, SUMMARY), features)
+        summary = torch.from_numpy(summaries[some].reshape(-1, *SUMMARY))
+        judged = model.judge(summary, torch.from_numpy(features[some]))
         score[some] = judged.score[:, 0].numpy()
         half_width[some] = (judged.interval[:, 1] - judged.score[:, 0]).numpy()
         inputs[some, ~LATE] *= judged.gate[:, 2:].numpy()

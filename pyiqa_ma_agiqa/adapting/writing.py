@@ -32,20 +32,18 @@ def move_experts(model: MAAGIQA, slope: float, intercept: float, weights: np.nda
     """Make the score slope * score + intercept + weights . inputs.
 
     Args:
-        weights: (15104,), on the inputs of `Seen`.
+        weights: (13824,), on the inputs of `Seen`.
     """
     familiarity = model.familiarity
     unscaled = weights * familiarity.scale.double().numpy()
     centre = familiarity.centre.double().numpy()
-    late = (
-        unscaled[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:],
-        centre[QualityBranch.width :].reshape(SUMMARY)[EARLY_AND_MIDDLE:],
-    )
-    of_quality = np.where(LATE, 0, unscaled)
+    late, late_centre = (values.reshape(SUMMARY)[EARLY_AND_MIDDLE:] for values in (unscaled, centre))
+    pixels = np.zeros(QualityBranch.width)
+    of_quality = np.concatenate([pixels, np.where(LATE, 0, unscaled)])
     for expert, added, middle in (
-        (model.semantic_expert, late[0][:, 0], late[1][:, 0]),
-        (model.coherence_expert, late[0][:, 1:], late[1][:, 1:]),
-        (model.quality_expert, of_quality, centre),
+        (model.semantic_expert, late[:, 0], late_centre[:, 0]),
+        (model.coherence_expert, late[:, 1:], late_centre[:, 1:]),
+        (model.quality_expert, of_quality, np.concatenate([pixels, centre])),
     ):
         _add(expert, slope, added.reshape(-1), middle.reshape(-1))
     model.bias.copy_(slope * model.bias.double() + intercept)

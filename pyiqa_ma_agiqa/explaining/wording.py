@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compact.familiarity import CLOSES
 from ..compact.reference_scores import PERCENTS, reference_scores
 from ..compact.unfamiliar import UNFAMILIAR
 from .explanation import Explanation
@@ -17,8 +16,8 @@ SCALE = (0, 5)
 COLUMNS = 25
 COLUMN_WIDTH = 0.86
 MINUS = "\u2212"
-HALF_CLOSED = 1 - CLOSES / 100
-"""The familiarity at which the gate of the quality expert is one half."""
+SELDOM = 0.25
+"""Below this familiarity, three in four known images are more familiar."""
 OPENNESS = ((0.9, "open"), (0.5, "mostly open"), (0.1, "mostly closed"), (-math.inf, "closed"))
 """From which gate on an expert is called so."""
 _FLAT = 0.005
@@ -119,8 +118,8 @@ def acquaintance(explanation: Explanation) -> str | None:
         alike = "unlike the training images"
         stranger = "fewer than one known image in twenty is stranger"
     else:
-        strange = familiarity < HALF_CLOSED
-        alike = "less familiar than most known images" if strange else "like the training images"
+        seldom = familiarity < SELDOM
+        alike = "less familiar than most known images" if seldom else "like the training images"
     return f"{alike} ({stranger}): the quality expert is {openness(explanation.gate['quality'])}"
 
 

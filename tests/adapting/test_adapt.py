@@ -56,12 +56,12 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def said(shipped, folder):
-    """What the networks say of six images."""
-    return seen.look(shipped.net, [folder / name for name in NAMES[::4]])
+    """What the networks say of the images."""
+    return seen.look(shipped.net, [folder / name for name in NAMES])
 
 
 def judged(model, said):
-    features, summaries = torch.from_numpy(said).split([1280, said.shape[1] - 1280], 1)
+    features, summaries = map(torch.from_numpy, said)
     with torch.no_grad():
         return model.judge(summaries.unflatten(1, (6, 3, 768)), features)
 
@@ -92,7 +92,7 @@ def test_the_metric_scores_as_the_fit_said(moved, shipped, folder):
     assert not np.allclose(np.polyval(np.polyfit(before, scores, 1), before), scores, atol=0.1)
 
 
-def test_parts_keep_their_meaning(moved, shipped, folder):
+def test_parts_keep_their_meaning(moved, shipped, said, folder):
     from pyiqa_ma_agiqa.input_checks import read_tensor
 
     result, metric = moved
@@ -106,7 +106,8 @@ def test_parts_keep_their_meaning(moved, shipped, folder):
     half = (now["interval"][:, 1] - now["interval"][:, 0]) / 2
     ratio = half / ((before["interval"][:, 1] - before["interval"][:, 0]) / 2)
     torch.testing.assert_close(ratio, ratio[:1].expand(4), rtol=1e-3, atol=0)
-    assert result.half_width == pytest.approx(half.mean().item(), rel=0.5)
+    of_all = judged(metric.net, said)
+    assert result.half_width == pytest.approx((of_all.interval[:, 1:] - of_all.score).mean().item(), rel=1e-4)
 
 
 def test_explain_takes_it_as_weights_of_ones_own(moved, folder):
@@ -129,13 +130,16 @@ def test_load_weights_takes_it_too(moved, folder):
 def test_experts_move_exactly(shipped, said, slope, intercept, seed):
     """The score is slope * score + intercept + weights . inputs, and nothing else changes."""
     model = MAAGIQA()
-    shown = seen.seen(model, said)
-    weights = np.random.default_rng(seed).standard_normal(shown.inputs.shape[1])
+    shown = seen.seen(model, *said)
+    assert shown.inputs.shape == (len(NAMES), 13824)
+    weights = np.random.default_rng(seed).standard_normal(13824)
     move_experts(model, slope, intercept, weights)
     now, before = judged(model, said), judged(shipped.net, said)
     expected = slope * shown.score + intercept + shown.inputs @ weights
     assert np.abs(now.score[:, 0].numpy() - expected).max() < 1e-3 * (1 + abs(slope)) + 1e-5 * abs(intercept)
     assert torch.equal(now.gate, before.gate) and torch.equal(now.familiarity, before.familiarity)
+    pixels, pixels_before = (each.quality_expert.weight[0, :1280] for each in (model, shipped.net))
+    assert pixels_before.any() and torch.equal(pixels, (slope * pixels_before.double()).float())
     assert shown.score == pytest.approx(before.score[:, 0].numpy())
 
 

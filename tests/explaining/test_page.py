@@ -108,8 +108,9 @@ def test_the_interval_in_words_is_no_narrower(interval, words):
     [
         (0.0, 0.02, f"{STRANGE}: the quality expert is closed"),
         (0.049, 0.2, f"{STRANGE}: the quality expert is mostly closed"),
-        (0.05, 0.3, f"{FEWER} (5 % of known images are stranger): the quality expert is mostly closed"),
-        (0.25, 0.5, f"{LIKE} (25 % of known images are stranger): the quality expert is mostly open"),
+        (0.05, 0.5, f"{FEWER} (5 % of known images are stranger): the quality expert is mostly open"),
+        (0.249, 0.8, f"{FEWER} (25 % of known images are stranger): the quality expert is mostly open"),
+        (0.25, 0.8, f"{LIKE} (25 % of known images are stranger): the quality expert is mostly open"),
         (0.9, 0.97, f"{LIKE} (90 % of known images are stranger): the quality expert is open"),
     ],
 )

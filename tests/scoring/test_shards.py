@@ -12,6 +12,7 @@ import pytest
 
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import WeightsError
+from pyiqa_ma_agiqa.scoring.columns import INTERVAL, output_columns
 from pyiqa_ma_agiqa.scoring.origins import origin_here
 from pyiqa_ma_agiqa.scoring.scorer import Scorer
 from pyiqa_ma_agiqa.scoring.shards import plan, run
@@ -26,6 +27,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_tars(tmp_path / "in", 3)
     return tmp_path
+
+
+MA_AGIQA = ["--metric", "ma_agiqa", "--device", "cpu"]
 
 
 def times(folder):
@@ -93,6 +97,19 @@ def test_other_settings_are_refused(here, capsys):
         f"has {len(image(number))} bytes, more than --max-bytes 10; raise that if you trust it"
         for number in range(12)
     }
+
+
+def test_intervals_are_written_and_belong_to_the_settings(here, short_towers, capsys):
+    make_tar(here / "in" / "x-000.tar", {"a.png": b"broken", "b.png": image(3)})
+    words = ["score", "in/x-000.tar", *MA_AGIQA, "--interval", "--out"]
+    assert main([*words, "out"]) == main([*words, "plain.parquet"]) == 1
+    assert rows("out") == rows("plain.parquet")
+    broken, scored = rows("out")
+    assert list(scored) == list(output_columns(shares=False, interval=True))
+    assert [broken[name] for name in INTERVAL] == [None] * 3
+    assert scored["low"] < scored["score"] < scored["high"] and 0 <= scored["familiarity"] <= 1
+    assert main(["score", "in/x-000.tar", *MA_AGIQA, "--out", "out"]) == 2
+    assert "--interval was True, is False" in capsys.readouterr().err
 
 
 def test_shards_with_errors_are_done_again_when_asked_for(here, capsys):

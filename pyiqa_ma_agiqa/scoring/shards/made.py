@@ -88,8 +88,8 @@ def write_made(place: str, rows: list[Row], made: Made) -> None:
     origin = {"metric": made.metric, "version": made.version, "weights": made.weights}
     sink = pyarrow.BufferOutputStream()
     about = {KEY: json.dumps(made._asdict())}
-    shares = made.settings["--shares"]
-    write_parquet(sink, (row | origin for row in rows), output_columns(shares), about)
+    columns = output_columns(made.settings["--shares"], made.settings["--interval"])
+    write_parquet(sink, (row | origin for row in rows), columns, about)
     write_whole(place, sink.getvalue().to_pybytes())
 
 
