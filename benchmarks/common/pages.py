@@ -88,7 +88,7 @@ PAGES = {
         ),
     ),
     "docs/results.md": Page(
-        ("accuracy", "shifts", "robustness", "efficiency"),
+        ("accuracy", "shifts", "unseen", "robustness", "efficiency"),
     ),
     "docs/score.md": Page(("cost",)),
     "docs/published-system.md": Page(("full_size", "published_system")),
