@@ -48,32 +48,46 @@ BLOCKS = {
 }
 
 
-def _printed(method: str):
-    return tuple(lambda _, figure=figure: float(figure) for figure in published.AGIQA3K[method])
+def _printed(method: str, of_methods: dict[str, tuple[str, str]] = published.AGIQA3K):
+    return tuple(lambda _, figure=figure: float(figure) for figure in of_methods[method])
 
 
-def _both(metric: str):
+def _on_splits(metric: str):
     """SRCC and PLCC of a metric, on one split after the other."""
     return tuple(
         at(f"{SPLITS[split]}/result.json", f"metrics/{metric}/agreement/{statistic}/value")
-        for split in ("official", "prompt_disjoint")
+        for split in SPLITS
         for statistic in ("srcc", "plcc")
     )
 
 
 def _measured(words: str, metric: str) -> Quote:
-    return Quote(f"{words}, measured | {{.4}} / {{.4}} | {{.4}} / {{.4}} |", _both(metric))
+    return Quote(f"{words}, measured | {{.4}} / {{.4}} | {{.4}} / {{.4}} | {{.4}} / {{.4}} |", _on_splits(metric))
 
 
 def _from_the_paper(words: str, method: str) -> Quote:
     return Quote(f"{words}, printed in the paper | {{.4}} / {{.4}} |", _printed(method))
 
 
+def _off_a_plot(words: str, method: str) -> Quote:
+    return Quote(f"{words}, read off a plot | – | – | {{.4}} / {{.4}} |", _printed(method, published.M3))
+
+
 PAGES = {
     "README.md": Page(
         (),
         (
-            Quote("measured: {.3} / {.3} on `official`, {.3} / {.3} on `prompt_disjoint`", _both("ma_agiqa")),
+            Quote(
+                "measured: {.3} / {.3} on `official`, {.3} / {.3} on `prompt_disjoint`, {.3} / {.3} on `m3`",
+                _on_splits("ma_agiqa"),
+            ),
+            Quote(
+                "a mean SRCC of {.2} within the one left out, and {.2} over all",
+                tuple(at("unseen/unseen.json", f"all/{name}_srcc") for name in ("mean", "pooled")),
+            ),
+            _off_a_plot("M3-AGIQA, a model of 8B", "M3-AGIQA"),
+            _off_a_plot("IPCE", "IPCE"),
+            _off_a_plot("MA-AGIQA, by others", "MA-AGIQA"),
             Quote("published: {.4} / {.4} on `official`; not measured here", _printed("MA-AGIQA")),
             Quote(
                 "{2} s for 512 × 512 on 2 cores",
