@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..names import escape
-from .columns import Row, output_columns
+from .columns import Row, columns, output_columns
 from .inputs.items import Item
 from .inputs.listing import list_items
 from .origins import lower_is_better, of_here, origin_here, with_origin
@@ -79,7 +79,8 @@ def score_to_output(request: Request, out: Path) -> Outcome:
         job = make_job(request)
         check_metric(job)
         made = settings(request, job)
-        with closing(Journal(path, made, job.shares, request.restart, job.interval)) as journal:
+        found = columns(job.shares, job.interval)
+        with closing(Journal(path, made, found, request.restart)) as journal:
             _own_output(request, out, journal)
             outcome = _score(request, out, job, journal)
             journal.remove()

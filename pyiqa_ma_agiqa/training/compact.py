@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import math
 import shlex
 import sys
 import time
@@ -21,6 +22,7 @@ import torch
 
 from ..compact.arch import MAAGIQA
 from ..compact.preprocessing import branch_view, encoder_view
+from ..compact.semantic import SUMMARY
 from ..compact.storage import save_weights
 from .agreement import agreement
 from .checkpoint import files_digest, write_json, write_whole
@@ -112,7 +114,7 @@ def seen_by(
     noise = np.maximum(1 - weight + weight * variance / max(variance.mean(), 1e-12), 1e-3)
     rows = drawn(ratings, np.flatnonzero(ratings.everywhere), recipe.degraded)
     copies = DegradedCopies(images, rows)
-    of_copies = summarise(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), -1)
+    of_copies = summarise(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), summaries.shape[1])
     place = np.searchsorted(fitted, rows)  # what is of the train part everywhere is so here
     milder = np.concatenate([summaries[place][:, None], of_copies[:, :-1]], 1)
     falls = (of_copies - milder).reshape(-1, summaries.shape[1])
@@ -153,7 +155,7 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     summaries = Summaries(model.encoder, shared)
 
     def summarise(source: ImageSource, rows: np.ndarray) -> np.ndarray:
-        return summaries(source, rows).reshape(len(rows), -1)
+        return summaries(source, rows).reshape(len(rows), math.prod(SUMMARY))
 
     seen = seen_by(summarise, images, ratings, recipe)
     logger.info("the tower has seen the train images")

@@ -41,7 +41,7 @@ class Summaries:
     def __call__(self, images: ImageSource, rows: np.ndarray) -> np.ndarray:
         """Summaries (len(rows), 6, 3, 768) of some images."""
         found = [self._cache(to_tensor([images[row]])) for row in tqdm(rows, desc="tower", disable=None)]
-        return torch.cat(found).reshape(-1, *SUMMARY).numpy()
+        return torch.cat([torch.empty(0, *SUMMARY), *(one.reshape(-1, *SUMMARY) for one in found)]).numpy()
 
 
 class _Tower:

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.scoring import run
+from pyiqa_ma_agiqa.scoring.columns import columns
 from pyiqa_ma_agiqa.scoring.inputs import items, stamps
 from pyiqa_ma_agiqa.scoring.inputs.items import Item, read_item
 from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
@@ -159,7 +160,7 @@ def test_after_the_last_row_nothing_is_lost(interrupted):
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_a_container_that_changes_within_a_run_gives_errors(tmp_path, kind):
     write(kind, OLD)
-    with closing(journal.Journal(tmp_path / "x.journal", {}, shares=False)) as begun:
+    with closing(journal.Journal(tmp_path / "x.journal", {}, columns(shares=False))) as begun:
         begun.list_once(list_items([FORMS[kind]]))
         listed = list(begun.pending())
     first = read_item(listed[0][1], MAX_BYTES)

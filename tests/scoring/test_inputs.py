@@ -14,6 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from pyiqa_ma_agiqa.errors import InputError
+from pyiqa_ma_agiqa.scoring.columns import columns
 from pyiqa_ma_agiqa.scoring.inputs.items import Item, read_item
 from pyiqa_ma_agiqa.scoring.inputs.listing import list_items
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
@@ -347,7 +348,7 @@ def test_an_image_given_twice_is_taken_once(folder, tmp_path):
     (folder / "shard.tar!").mkdir()
     (folder / "shard.tar!" / "1.png").write_text("a file that is called like a member")
     inputs = ["here", "here/a.jpg", "here/*.png", str(folder / "b.png"), "./here/sub", "here/shard.tar"]
-    journal = Journal(tmp_path / "x.journal", {}, shares=False)
+    journal = Journal(tmp_path / "x.journal", {}, columns(shares=False))
     assert journal.list_once(list_items([*inputs, *inputs])) == len(ALL) + 2
     listed = [item for _, item in journal.pending()]
     named = [*ALL[:4], "shard.tar!/1.png", *ALL[4:], "shard.tar!/1.png"]

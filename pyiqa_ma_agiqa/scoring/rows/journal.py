@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...names import escape, printable
-from ..columns import Row, columns
+from ..columns import Row
 from ..inputs.items import READ_FAILED, Item
 from ..inputs.stamps import is_still_at
 from ..settings import differing
@@ -51,9 +51,8 @@ class Journal:
     Args:
         path: of the journal.
         settings: all that the rows depend on, by the name that the user knows it by.
-        shares: whether rows have shares.
+        columns: what is found for each image, and its type.
         restart: whether to forget what an earlier run has done.
-        interval: whether rows have intervals.
 
     Raises:
         InputError: it was begun with other settings, another run has it open, it is damaged, or
@@ -61,18 +60,12 @@ class Journal:
     """
 
     def __init__(
-        self,
-        path: Path,
-        settings: dict[str, Any],
-        shares: bool,
-        restart: bool = False,
-        interval: bool = False,
+        self, path: Path, settings: dict[str, Any], columns: dict[str, type], restart: bool = False
     ) -> None:
         self.path = path
         self.part = path.with_name(path.name + "-part")
         """Where the output is written before it takes its name."""
-        self.columns = columns(shares, interval)
-        del self.columns["path"]
+        self.columns = {name: kind for name, kind in columns.items() if name != "path"}
         self.added: list[tuple[Any, ...]] = []
         self.committed = time.monotonic()
         try:
