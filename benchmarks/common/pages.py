@@ -62,7 +62,7 @@ def _on_splits(metric: str):
 
 
 def _measured(words: str, metric: str) -> Quote:
-    return Quote(f"{words}, measured | {{.4}} / {{.4}} | {{.4}} / {{.4}} | {{.4}} / {{.4}} |", _on_splits(metric))
+    return Quote(f"{words}, measured |" + " {.4} / {.4} |" * len(SPLITS), _on_splits(metric))
 
 
 def _from_the_paper(words: str, method: str) -> Quote:
