@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks.common.features import features_of, judged, of_rows, seen
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact.quality import QualityBranch
+from pyiqa_ma_agiqa.experts import EXPERTS
 from pyiqa_ma_agiqa.training.compact import CENTRING, drawn
 from pyiqa_ma_agiqa.training.data import Ratings
 
@@ -90,9 +91,11 @@ def without_branch(table: pd.DataFrame, bias: float, blend: float) -> np.ndarray
     """Scores (M,) of the experts before the branch joined them; see `training/joining.py`.
 
     Args:
-        table: `score`, `gate` and `branch`.
+        table: of `judged`, and `branch`.
         bias: the model's.
         blend: weight of the branch, below 1.
     """
-    joined = bias + blend * table["gate"] * (table["branch"] - bias)
-    return (bias + (table["score"] - joined) / (1 - blend)).to_numpy()
+    content, coherence, _ = (table[f"share {expert}"] for expert in EXPERTS)
+    meaning = content + coherence + bias / len(EXPERTS)
+    of_quality = table["score"] - meaning - blend * table["gate"] * (table["branch"] - meaning)
+    return (meaning + of_quality / (1 - blend)).to_numpy()

@@ -78,10 +78,8 @@ def gates(images: Images, fold: Fold, config: ExpertsStageConfig) -> np.ndarray:
     return expit((known[CLOSES] - strangeness) / (SLOPE * max(known[75] - known[25], 1e-6)))
 
 
-def regression(
-    images: Images, fold: Fold, variance: np.ndarray, config: ExpertsStageConfig
-) -> tuple[np.ndarray, float]:
-    """MOS (len(asked),) by one regression, and its intercept.
+def regression(images: Images, fold: Fold, variance: np.ndarray, config: ExpertsStageConfig) -> np.ndarray:
+    """MOS (len(asked),) by one regression.
 
     Args:
         variance: prior variance (13824,) of each weight, up to a factor.
@@ -93,25 +91,20 @@ def regression(
     scale = (np.sqrt(variance[read] / variance.sum()) / (inputs.std(0) + 1e-6)).astype(np.float32)
     penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
     weights, intercept = ridge((inputs - centre) * scale, seen.falls[:, read], seen, penalties)
-    return (images.summaries[fold.asked][:, read] - centre) @ (scale * weights) + intercept, intercept
+    return (images.summaries[fold.asked][:, read] - centre) @ (scale * weights) + intercept
 
 
 def predicted(images: Images, fold: Fold, variant: Variant) -> np.ndarray:
     """Scores (len(asked),) of a variant: the closed form, then joined by the branch."""
     variance = prior(variant.config) * variant.kept
     branch, blend = fold.table["branch"].to_numpy(), variant.blend
-    if variant.gate == OPEN:
-        if blend == 1:
-            return branch
-        together, _ = regression(images, fold, variance, variant.config)
-        return (1 - blend) * together + blend * branch
-    alone, bias = regression(images, fold, variance * LATE, variant.config)
-    if variant.gate == CLOSED:
-        return bias + (1 - blend) * (alone - bias)
-    together, _ = regression(images, fold, variance, variant.config)
-    gate = fold.table["gate"].to_numpy()
-    closed_form = alone + gate * (together - alone)
-    return bias + (1 - blend) * (closed_form - bias) + blend * gate * (branch - bias)
+    gate = {OPEN: 1.0, CLOSED: 0.0, BY_FAMILIARITY: fold.table["gate"].to_numpy()}[variant.gate]
+    alone = together = np.zeros(len(branch))
+    if variant.gate != OPEN:
+        alone = regression(images, fold, variance * LATE, variant.config)
+    if variant.gate != CLOSED and blend < 1:
+        together = regression(images, fold, variance, variant.config)
+    return alone + gate * ((1 - blend) * (together - alone) + blend * (branch - alone))
 
 
 def of_unseen(mos: np.ndarray, generators: np.ndarray, scores: np.ndarray) -> dict[str, float]:

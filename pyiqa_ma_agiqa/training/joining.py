@@ -6,23 +6,31 @@ import torch
 
 from ..compact.arch import MAAGIQA
 from ..compact.quality import QualityBranch
+from ..compact.semantic import EARLY_AND_MIDDLE, LATE, SUMMARY, WIDTH
 from .quality_stage import QualityRegressor
 
 
 @torch.no_grad()
 def join_branch(model: MAAGIQA, branch: QualityRegressor, blend: float) -> None:
-    """Let the branch into the quality expert's verdict.
+    r"""Let the branch into the quality expert's verdict.
 
-    Afterwards the score is b + (1 - blend) sum_i g_i v_i + blend g_q (q - b): v_i the verdicts before, q the
-    branch's own prediction. The model's own branch, in integers, is to be set by the caller.
+    .. math:: s = m + g \left((1 - w) v_q + w (q - m)\right), \quad m = v_{sem} + v_{coh} + b
+
+    m is what the experts on meaning say, :math:`v_q` the verdict of the quality expert before, q the branch's
+    own prediction, w the blend. So with the gate g closed the score is m, with or without a branch. The
+    model's own branch, in integers, is to be set by the caller.
 
     Args:
         model: its experts were fitted to what the tower says.
         branch: its head is centred; see `centre_head`.
         blend: weight of the branch, 0 to 1.
     """
-    for layer in (model.semantic_expert, model.coherence_expert, model.quality_expert):
-        layer.weight.mul_(1 - blend)
-        layer.bias.mul_(1 - blend)
-    model.quality_expert.weight[:, : QualityBranch.width] += blend * branch.head.weight
-    model.quality_expert.bias.add_(blend * (branch.head.bias - model.bias))
+    content, coherence, quality = model.semantic_expert, model.coherence_expert, model.quality_expert
+    quality.weight.mul_(1 - blend)
+    pixels, summary = quality.weight.split([QualityBranch.width, model.familiarity.centre.numel()], dim=1)
+    pixels += blend * branch.head.weight
+    late = summary.view(SUMMARY)[EARLY_AND_MIDDLE:]
+    late[:, 0] -= blend * content.weight.view(LATE, WIDTH)
+    late[:, 1:] -= blend * coherence.weight.view(LATE, 2, WIDTH)
+    meaning = content.bias + coherence.bias + model.bias
+    quality.bias.mul_(1 - blend).add_(blend * (branch.head.bias - meaning))

@@ -146,9 +146,11 @@ def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, whol
     assert 0 < blend < 1
     model, quality, features, summaries = parts
     judged = model.judge(torch.from_numpy(summaries).reshape(-1, *SUMMARY), torch.from_numpy(features))
-    mean, gate = model.bias.item(), judged.gate[:, 2].detach().numpy()
-    of_branch = gate * (predict_branch(quality, features) - mean)
-    by_hand = mean + (1 - blend) * (predict_experts(model, features, summaries) - mean) + blend * of_branch
+    gate, shares, bias = judged.gate[:, 2].detach(), judged.shares.detach(), model.bias.item()
+    meaning = (shares[:, 0] + shares[:, 1] + bias / 3).numpy()
+    before = predict_experts(model, features, summaries) - meaning
+    of_branch = gate.numpy() * (predict_branch(quality, features) - meaning)
+    by_hand = meaning + (1 - blend) * before + blend * of_branch
     np.testing.assert_allclose(scores, by_hand, atol=1e-4)
 
     mos = read_ratings(folder, folder / "ratings.csv").mos[VAL]
@@ -274,9 +276,12 @@ def test_the_branch_joins_at_the_stated_weight():
         join_branch(model, quality, 0.3)
         after = model(image, return_parts=True)
     assert torch.equal(after["gate"], before["gate"])
-    mean = model.bias.item()
-    expected = mean + 0.7 * (before["score"][:, 0] - mean) + 0.3 * before["gate"][:, 2] * (branch - mean)
-    torch.testing.assert_close(after["score"][:, 0], expected, rtol=1e-4, atol=1e-3)
+    content, coherence, quality_share = before["shares"][0]
+    third = model.bias / 3
+    meaning = content + coherence + third
+    expected = meaning + 0.7 * (quality_share - third) + 0.3 * before["gate"][0, 2] * (branch - meaning)
+    torch.testing.assert_close(after["score"][0], expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(after["shares"][:, :2], before["shares"][:, :2])
 
 
 def test_copies_are_of_these_images_and_grow_worse():
