@@ -93,16 +93,16 @@ def test_shares_follow_the_formula(metric):
 
 
 def test_the_gate_closes_on_strangers(metric):
-    """Half open at the 75th percentile of known images; u by the formula of the posterior variance."""
+    """Half open at the 95th percentile of known images; u by the formula of the posterior variance."""
     net, images = metric.net, torch.cat([batch(1, 96, 96), torch.rand(1, 3, 96, 96)])
-    summary, features = seen_by_the_experts(metric, images)
+    summary, _ = seen_by_the_experts(metric, images)
     of = net.familiarity
-    z = ((torch.cat([features, summary.flatten(1)], 1) - of.centre) * of.scale).double()
+    z = ((summary.flatten(1) - of.centre) * of.scale).double()
     along = z @ of.axes.matrix().double().t()
     strangeness = 1 - (along.square() * of.kept).sum(1) / z.square().sum(1)
     spread = (of.known[75] - of.known[25]).double()
     parts = net(images, return_parts=True)
-    expected = torch.sigmoid((of.known[75] - strangeness) / (0.5 * spread))
+    expected = torch.sigmoid((of.known[95] - strangeness) / (0.5 * spread))
     torch.testing.assert_close(parts["gate"][:, 2].double(), expected, rtol=0, atol=1e-3)
     rank = (of.known[None] > strangeness[:, None]).double().mean(1)
     torch.testing.assert_close(parts["familiarity"][:, 0].double(), rank, rtol=0, atol=0.011)
@@ -135,7 +135,7 @@ def test_the_map_answers_to_a_local_change(metric):
         - metric.net(image, return_parts=True)["quality_map"]
     )
     near, far = change[0, 12:, 12:], change[0, :6, :6]  # the tower's part is the same everywhere
-    assert near.std() > 20 * far.std()
+    assert near.std() > 5 * far.std()
     assert far.std() > 0
 
 
@@ -160,16 +160,20 @@ def test_gradient_is_the_slope_of_the_loss(loss):
     net, image = loss.net, batch(1, 48, 64)
 
     def smooth(images: torch.Tensor) -> torch.Tensor:
-        passes = net.backbone_passes(encoder_view(images), branch_view(images), floats)
-        return net._parts(*passes, floats)["score"]
+        summary, features = net.backbone_passes(encoder_view(images), branch_view(images), floats)
+        return net.judge(summary, floats.mean(features, (2, 3)), floats).score
 
     variable = image.clone().requires_grad_()
     loss(variable).backward()
-    ramp = torch.linspace(-0.5, 0.5, 48)[:, None] + torch.linspace(-0.5, 0.5, 64)
+    ramp, slopes = torch.linspace(-0.5, 0.5, 48)[:, None] + torch.linspace(-0.5, 0.5, 64), []
     for direction in (ramp.expand_as(image), image - image.mean()):
         with torch.no_grad():
             rise = smooth(image + 0.005 * direction) - smooth(image - 0.005 * direction)
-        assert (variable.grad * direction).sum().item() == pytest.approx(rise.item() / 0.01, rel=0.04)
+        slope = (variable.grad * direction).sum().item()
+        # A score is a float32, and so is what leads to it.
+        assert slope == pytest.approx(rise.item() / 0.01, rel=0.04, abs=2e-4)
+        slopes.append(abs(slope))
+    assert max(slopes) > 0.02
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -20,6 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECIPE = {
     "data": {"split_column": "official"},
     "degraded": 320,
+    "blend": 0.35,
     "quality": {"epochs": 0},
     "experts": {"seed": 20},
 }
@@ -49,7 +50,6 @@ def run_of(tmp_path):
             "trained_at_commit": commit,
             "command": "pyiqa-ma-agiqa train --test",
             "seconds": 1800,
-            "blend": {"weight": 0.35},
             "agreement": figures,
         }
         (run / "metrics.json").write_text(json.dumps(result))
@@ -70,7 +70,7 @@ def test_a_run_is_published(checkout, run_of):
     data = (checkout / "weights" / NAME).read_bytes()
     assert (shipped["bytes"], shipped["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert set(shipped["recipe"]) == set(before[0]["recipe"])
-    assert (shipped["recipe"]["trained_at_commit"], shipped["recipe"]["blend"]) == (COMMIT, 0.35)
+    assert (shipped["recipe"]["trained_at_commit"], shipped["recipe"]["config"]["blend"]) == (COMMIT, 0.35)
     told = [shipped["recipe"][name] for name in ("command", "hours", "log")]
     assert told == ["pyiqa-ma-agiqa train --test", 0.5, ["began", "ended"]]
     assert set(shipped["metrics"]) == set(before[0]["metrics"])
