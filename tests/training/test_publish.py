@@ -61,7 +61,8 @@ def run_of(tmp_path):
 
 def test_a_run_is_published(checkout, run_of):
     before = load_manifest()["files"]
-    words = [str(run_of("first")), "--second", f"prompt_disjoint={run_of('second')}"]
+    seconds = [f"{split}={run_of(split)}" for split in ("prompt_disjoint", "m3")]
+    words = [str(run_of("first")), "--second", seconds[0], "--second", seconds[1]]
     assert publish.main(words) == 0
     manifest = json.loads((checkout / "weights_manifest.json").read_text())
     shipped, *others = manifest["files"]
@@ -74,7 +75,7 @@ def test_a_run_is_published(checkout, run_of):
     told = [shipped["recipe"][name] for name in ("command", "hours", "log")]
     assert told == ["pyiqa-ma-agiqa train --test", 0.5, ["began", "ended"]]
     assert set(shipped["metrics"]) == set(before[0]["metrics"])
-    assert [figures["test"]["srcc"] for figures in shipped["metrics"].values()] == [0.5, 0.6]
+    assert [figures["test"]["srcc"] for figures in shipped["metrics"].values()] == [0.5, 1.5, 0.2]
     example = "examples/landscape.png"
     assert shipped["example_scores"] == pytest.approx(
         {example: before[0]["example_scores"][example]}, abs=1e-3
