@@ -85,6 +85,13 @@ PAGES = {
                 "a mean SRCC of {.2} within the one left out, and {.2} over all",
                 tuple(at("unseen/unseen.json", f"all/{name}_srcc") for name in ("mean", "pooled")),
             ),
+            Quote(
+                "it held {.2} of the test part's and {.2} of those of generators left out",
+                (
+                    at("unseen/unseen.json", "known/test/coverage"),
+                    at("unseen/unseen.json", "all/mean_coverage"),
+                ),
+            ),
             _off_a_plot("M3-AGIQA, a model of 8B", "M3-AGIQA"),
             _off_a_plot("IPCE", "IPCE"),
             _off_a_plot("MA-AGIQA, by others", "MA-AGIQA"),
