@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.speed import efficiency, speed_tables
+from pyiqa_ma_agiqa.compact.preprocessing import ENCODER_SIDE
 
 
 class StandIn(torch.nn.Module):
@@ -66,7 +67,8 @@ def test_one_measurement_has_one_figure(run):
     }
     assert calls["maniqa"] == [(1, 512)] * 8
     # Both networks see their views, whether these are made beforehand or in the time of the passes.
-    for seen in (("encoder", 320, 320), ("branch", 512, 512), ("passes", 320, 512)):
+    side = ENCODER_SIDE
+    for seen in (("encoder", side, side), ("branch", 512, 512), ("passes", side, 512)):
         assert calls["ma_agiqa"].count(seen) == 7
     assert found["commit"]
     text = speed_tables.efficiency(found)
