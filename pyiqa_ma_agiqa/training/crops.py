@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from ..compact.preprocessing import branch_size, branch_view
+from ..errors import InputError
 from . import degradations
 from .checkpoint import digest
 from .data import ImageSource
@@ -24,6 +29,8 @@ RESCALED, SCALES = 0.7, (0.6, 1.25)
 """How often a crop is resized, and by how much."""
 COMPRESSED, QUALITIES = 0.5, (60, 95)
 """How often a crop is compressed as JPEG, and how well."""
+AT_ONCE = 64
+"""Images whose crops are held at once."""
 
 
 def to_tensor(views: list[np.ndarray]) -> torch.Tensor:
@@ -85,7 +92,7 @@ class Crops:
     may share the folder, and an interrupted run goes on with the next image.
 
     Args:
-        see: views (N, 3, side, side) in [0, 1] to (N, C, h, w).
+        see: crops (N, side, side, 3) uint8 to (N, C, h, w).
         folder: where what it says is kept, as float16.
         identity: text that differs wherever what it says may.
         epochs: how many crops an image has.
@@ -110,17 +117,23 @@ class Crops:
         settings = f"{identity} {epochs} {side} {one_in} {seed}".encode()
         self.folder = folder / digest([settings, *code])[:16]
 
-    def keep(self, images: ImageSource, row: int) -> Path:
-        """The file of an image, made if it is not there."""
-        image = images[row]
-        name = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-        place = self.folder / f"{name}.npy"
-        if not place.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = place.with_name(f".{secrets.token_hex(8)}.npy")
-            np.save(aside, self._seen(at_branch_size(image), name))
-            aside.replace(place)
-        return place
+    def keep(self, images: ImageSource, rows: Sequence[int] | np.ndarray) -> dict[int, Path]:
+        """The files of some images by their rows, made if they are not there.
+
+        Raises:
+            InputError: an image cannot be read, or the folder cannot be written.
+        """
+        kept = {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(rows, desc="crops", disable=None) as told:
+            for first in range(0, len(rows), AT_ONCE):
+                some = rows[first : first + AT_ONCE]
+                made = pool.map(lambda row: self._cut(images[row]), some)
+                for row, (place, crops) in zip(some, made, strict=True):
+                    if crops is not None:
+                        self._write(place, self.see(torch.from_numpy(crops)).half().cpu().numpy())
+                    kept[int(row)] = place
+                    told.update()
+        return kept
 
     def crop(self, place: Path, epoch: int) -> Crop:
         """What was seen of the crop for an epoch."""
@@ -138,11 +151,31 @@ class Crops:
             return []
         return [epoch for epoch in range(self.epochs) if (int(name[:8], 16) + epoch) % self.one_in == 0]
 
-    def _seen(self, image: np.ndarray, name: str) -> np.ndarray:
+    def _cut(self, image: np.ndarray) -> tuple[Path, np.ndarray | None]:
+        """The file of an image, and its crops (N, side, side, 3) unless the file is there."""
+        name = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+        place = self.folder / f"{name}.npy"
+        if place.is_file():
+            return place, None
+        image = at_branch_size(image)
         paired, clean, degraded = self._paired(name), [], []
         for epoch in range(self.epochs):
             rng = np.random.default_rng([self.seed, epoch, int(name[:16], 16)])
             clean.append(random_crop(image, self.side, rng))
             if epoch in paired:
                 degraded += degraded_pair(clean[-1], rng)
-        return self.see(to_tensor(clean + degraded)).half().numpy()
+        return place, np.stack(clean + degraded)
+
+    def _write(self, place: Path, seen: np.ndarray) -> None:
+        aside = place.with_name(f".{secrets.token_hex(8)}.npy")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            np.save(aside, seen)
+            aside.replace(place)
+        except OSError as error:
+            with suppress(OSError):
+                aside.unlink()
+            raise InputError(
+                f"{place}: cannot be written ({error.strerror}); make room or check the folder's "
+                "permissions, then repeat the command, which goes on where it was"
+            ) from None

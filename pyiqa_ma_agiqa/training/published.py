@@ -40,11 +40,11 @@ from .checkpoint import (
 )
 from .commit import running_commit
 from .data import DataConfig, Ratings
+from .device import DEVICE
 from .settings import check_range
 
 logger = logging.getLogger(__name__)
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 VIT = "vit_base_patch8_224"
 """timm's name of the backbone, for a start from ImageNet."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..compact.quality import QualityBranch
 from .checkpoint import MadeOf, digest, state_digest
 from .crops import Crops, to_tensor
 from .data import ImageSource
+from .device import DEVICE
 from .float_networks import FloatBranch
 from .objective import degradation_loss, mos_loss
 from .run import Run
@@ -69,9 +71,9 @@ class QualityRegressor(nn.Module):
 @torch.inference_mode()
 def branch_features(branch: FloatBranch | QualityBranch, images: ImageSource, rows: np.ndarray) -> np.ndarray:
     """Mean features (len(rows), 1280) of whole images."""
-    branch.eval()
-    views = (branch_view(to_tensor([images[row]])) for row in rows)
-    return torch.cat([exact_mean(branch(view), (2, 3)) for view in views]).numpy()
+    branch = copy.deepcopy(branch).eval().to(DEVICE)
+    views = (branch_view(to_tensor([images[row]]).to(DEVICE)) for row in rows)
+    return torch.cat([exact_mean(branch(view), (2, 3)).cpu() for view in views]).numpy()
 
 
 @torch.inference_mode()
@@ -117,6 +119,7 @@ def train_quality_branch(
             layer.requires_grad_(False)  # few weights, whose gradient takes half of the time on a CPU
     steps = len(train) // config.batch
     start = state_digest(model.branch)
+    model.to(DEVICE)
     run = Run(
         model,
         [{"params": [p for p in model.parameters() if p.requires_grad], "lr": config.rate}],
@@ -126,10 +129,11 @@ def train_quality_branch(
         made_of | {"MOS": digest([mos[train].tobytes()]), "weights to start from": start},
     )
     if run.epoch == config.epochs:
-        return run.averaged
+        return run.averaged.cpu()
 
     @torch.inference_mode()
-    def see(views: torch.Tensor) -> torch.Tensor:
+    def see(crops: torch.Tensor) -> torch.Tensor:
+        views = crops.to(DEVICE).permute(0, 3, 1, 2).float() / 255
         return model.branch.first(views, config.frozen_stages)
 
     crops = Crops(
@@ -141,7 +145,7 @@ def train_quality_branch(
         one_in=config.batch // config.degraded if config.degraded else 0,
         seed=config.seed,
     )
-    kept = {row: crops.keep(images, row) for row in tqdm(train, desc="crops", disable=None)}
+    kept = crops.keep(images, train)
     for epoch in range(run.epoch, config.epochs):
         torch.manual_seed(config.seed + epoch)
         order = np.random.default_rng([config.seed, epoch]).permutation(train)
@@ -152,12 +156,12 @@ def train_quality_branch(
             pairs = [crop.pair for crop in batch if crop.pair is not None]
             paired = [place for place, crop in enumerate(batch) if crop.pair is not None]
             seen = [crop.clean for crop in batch] + [pair[grade] for grade in (0, 1) for pair in pairs]
-            predicted = model(torch.from_numpy(np.stack(seen)).float())
+            predicted = model(torch.from_numpy(np.stack(seen)).to(DEVICE).float())
             clean, mild, strong = predicted.split([len(rows), len(paired), len(paired)])
-            loss = mos_loss(clean, torch.from_numpy(mos[rows]))
+            loss = mos_loss(clean, torch.from_numpy(mos[rows]).to(DEVICE))
             if paired:
                 # Each pair counts the same, in whatever batch it is.
                 loss = loss + degradation_loss(clean[paired], mild, strong) * len(paired) / config.degraded
             run.step(loss)
         run.end_epoch("quality")
-    return run.averaged
+    return run.averaged.cpu()

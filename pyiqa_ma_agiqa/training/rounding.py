@@ -6,11 +6,13 @@ by a factor for each channel, and its matrix multiplied by it (Xiao et al., *Smo
 .. math:: s_c = \\frac{\\max|x_c|^\\alpha}{\\max|W_c|^{1 - \\alpha}}
 
 The factors go into what is in front of the map wherever that is linear. All of it is done here, when a
-weights file is made, and nothing of it when one is used.
+weights file is made, and nothing of it when one is used. The tower is rounded by what float64 says of the
+calibration images, so that every machine makes the same integers of it.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,6 +71,19 @@ def integer_tower(tower: Any, views: Iterable[torch.Tensor]) -> SemanticEncoder:
         tower: of `float_tower`.
         views: calibration images as `encoder_view` gives them, each (N, 3, 16a, 16b).
     """
+    encoder, tower = SemanticEncoder(), copy.deepcopy(tower).double()
+    mean, deviation = torch.tensor(CLIP_MEAN).double(), torch.tensor(CLIP_STD).double()
+    by_colour = tower.patch_embed.proj.weight / deviation.view(3, 1, 1)
+    matrix = by_colour.flatten(1) / 255
+    # A level is 255 * pixel; the linear map takes levels less their middle.
+    offset = matrix.sum(1) * MIDDLE - (by_colour * mean.view(3, 1, 1)).sum((1, 2, 3))
+    encoder.patches.set(matrix, offset)
+    positions = tower.pos_embed[0].float()
+    encoder.class_token = (tower.cls_token[0, 0].float() + positions[0]).clone()
+    encoder.positions = positions[1:].t().reshape(encoder.positions.shape).clone()
+    encoder.norm_weight = tower.norm_pre.weight.detach().float()
+    encoder.norm_bias = tower.norm_pre.bias.detach().float()
+
     seen = [
         {
             name: _Extremes(layer, -1)
@@ -80,23 +95,14 @@ def integer_tower(tower: Any, views: Iterable[torch.Tensor]) -> SemanticEncoder:
         for block in tower.blocks
     ]
     for view in views:
-        tower.forward_features(normalised(view))
+        patches = tower.patch_embed(normalised(view.double()))  # (N, rows, columns, 768)
+        positions = encoder.positions_for(*patches.shape[1:3])  # timm's own resizing is not in float64
+        first = encoder.class_token.expand(len(view), 1, -1)
+        tokens = torch.cat([first.double(), patches.flatten(1, 2) + positions], 1)
+        tower.blocks(tower.norm_pre(tokens))
     for extremes in seen:
         for one in extremes.values():
             one.hook.remove()
-
-    encoder = SemanticEncoder()
-    mean, deviation = torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)
-    by_colour = tower.patch_embed.proj.weight / deviation.view(3, 1, 1)
-    matrix = by_colour.flatten(1) / 255
-    # A level is 255 * pixel; the linear map takes levels less their middle.
-    offset = matrix.sum(1) * MIDDLE - (by_colour * mean.view(3, 1, 1)).sum((1, 2, 3))
-    encoder.patches.set(matrix, offset)
-    positions = tower.pos_embed[0]
-    encoder.class_token = (tower.cls_token[0, 0] + positions[0]).clone()
-    encoder.positions = positions[1:].t().reshape(encoder.positions.shape).clone()
-    encoder.norm_weight = tower.norm_pre.weight.detach().clone()
-    encoder.norm_bias = tower.norm_pre.bias.detach().clone()
     for block, of_float, extremes in zip(encoder.blocks, tower.blocks, seen, strict=True):
         _round_block(block, of_float, extremes)  # type: ignore[arg-type]
     return encoder
@@ -115,7 +121,7 @@ def _round_block(block: Block, of_float: Any, seen: dict[str, _Extremes]) -> Non
     block.fc1.set(fc1 * GELU, fc1_bias * GELU)
     fc2 = of_float.mlp.fc2
     factors = _factors(seen["fc2"].size() * GELU, fc2.weight / GELU)
-    block.before_fc2 = 1 / factors
+    block.before_fc2 = (1 / factors).float()
     block.fc2.set(fc2.weight / GELU * factors, fc2.bias)
 
 
@@ -127,7 +133,7 @@ def _behind_norm(
     bias = layer.bias + layer.weight @ norm.bias
     largest = seen.size(norm.bias) / norm.weight.abs().clamp_min(SMALLEST)
     factors = _factors(largest, matrix)
-    return matrix * factors, bias.clone(), 1 / factors
+    return matrix * factors, bias.clone(), (1 / factors).float()
 
 
 @torch.no_grad()

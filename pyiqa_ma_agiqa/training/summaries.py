@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..published.semantic_cache import SemanticCache
 from .checkpoint import digest, state_digest
 from .crops import to_tensor
 from .data import ImageSource
+from .device import DEVICE
 
 
 class Summaries:
@@ -26,7 +28,7 @@ class Summaries:
     image or tower, and an interrupted run goes on with the next image.
 
     Args:
-        encoder: the tower; not to be changed afterwards.
+        encoder: the tower.
         folder: where they are kept.
     """
 
@@ -34,13 +36,14 @@ class Summaries:
         modules = (preprocessing, semantic, integers, layers, exact, machine)
         sources = (Path(str(module.__file__)).read_bytes() for module in modules)
         identity = f"{state_digest(encoder)} {digest(sources)}"
-        encoder.eval()
-        self._cache = SemanticCache(folder, _Tower(encoder, identity))
+        own = copy.deepcopy(encoder).eval().to(DEVICE)
+        self._cache = SemanticCache(folder, _Tower(own, identity))
 
     @torch.inference_mode()
     def __call__(self, images: ImageSource, rows: np.ndarray) -> np.ndarray:
         """Summaries (len(rows), 6, 3, 768) of some images."""
-        found = [self._cache(to_tensor([images[row]])) for row in tqdm(rows, desc="tower", disable=None)]
+        pixels = (to_tensor([images[row]]).to(DEVICE) for row in tqdm(rows, desc="tower", disable=None))
+        found = [self._cache(one).cpu() for one in pixels]
         return torch.cat([torch.empty(0, *SUMMARY), *(one.reshape(-1, *SUMMARY) for one in found)]).numpy()
 
 

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 
 import pyiqa
 import pytest
@@ -31,6 +32,8 @@ LAYOUTS = {
     "columns": lambda images: images.transpose(2, 3).contiguous().transpose(2, 3),
     "every second": lambda images: images.repeat_interleave(2, 3)[..., ::2],
 }
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
 
 
 def parts_of(metric, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -100,32 +103,81 @@ def test_the_whole_tower_too(metric, with_threads):
         assert_same(parts_of(metric, images[order]), {name: alone[name][order] for name in PARTS})
 
 
-@pytest.mark.parametrize("precision", ["high", "medium"])
-def test_lower_precision_of_products_of_floats(short_metric, precision, monkeypatch):
-    """`torch.set_float32_matmul_precision`, which is for the whole process."""
-    images = batch(2, 97, 251)
-    expected = parts_of(short_metric, images)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        assert_same(parts_of(short_metric, images), expected)
-        monkeypatch.setattr(machine, "has_fast_products", lambda device: False)
-        monkeypatch.setattr(machine, "has_fast_convolutions", lambda device: False)
-        assert_same(parts_of(short_metric, images), expected)
-    finally:
-        torch.set_float32_matmul_precision(before)
+# Precision of products of floats, which is for the whole process
+
+LOWER = [
+    'torch.set_float32_matmul_precision("high")',
+    'torch.set_float32_matmul_precision("medium")',
+    'torch.set_float32_matmul_precision("medium"); torch.backends.cuda.matmul.allow_tf32 = False',
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+]
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+NEWER_SWITCHES = []
+if hasattr(torch.backends, "fp32_precision"):
+    of_mkldnn = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    NEWER_SWITCHES = [torch.backends, torch.backends.cuda.matmul, *of_mkldnn]
+    LOWER += [
+        'torch.backends.cuda.matmul.fp32_precision = "tf32"',
+        'torch.backends.mkldnn.matmul.fp32_precision = "bf16"',
+        'torch.backends.mkldnn.conv.fp32_precision = "bf16"',
+        'torch.backends.fp32_precision = "tf32"',
+        'torch.backends.fp32_precision = "bf16"',
+    ]
 
 
-def test_products_keep_all_digits_and_the_precision_is_as_before():
-    before = torch.get_float32_matmul_precision()
-    try:
-        for precision in ("highest", "high", "medium"):
-            torch.set_float32_matmul_precision(precision)
-            with machine.full_products():
-                assert torch.get_float32_matmul_precision() == "highest"
-            assert torch.get_float32_matmul_precision() == precision
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.fixture(params=LOWER)
+def lower(request):
+    """Lets products of floats cut their factors; whether they do depends on the processor."""
+    exec(request.param)
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for switch in NEWER_SWITCHES:
+        switch.fp32_precision = "none"
+
+
+def precisions() -> list[str]:
+    """All that can be read of the switches; the older getters fail where newer ones were used."""
+    getters = [
+        torch.get_float32_matmul_precision,
+        lambda: torch.backends.cuda.matmul.allow_tf32,
+        lambda: torch.backends.cudnn.allow_tf32,
+        *(partial(getattr, switch, "fp32_precision") for switch in NEWER_SWITCHES),
+    ]
+    found = []
+    for getter in getters:
+        try:
+            found.append(str(getter()))
+        except RuntimeError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def scored(request, short_metric):
+    """The metric on a device, images, and their scores before any switch is used."""
+    metric, images = copy.deepcopy(short_metric).to(request.param), batch(2, 97, 251).to(request.param)
+    return metric, images, parts_of(metric, images)
+
+
+def test_lower_precision_of_products_of_floats_changes_no_score(scored, lower, monkeypatch):
+    (metric, images, expected), before = scored, precisions()
+    assert_same(parts_of(metric, images), expected)
+    monkeypatch.setattr(machine, "has_fast_products", lambda device: False)
+    monkeypatch.setattr(machine, "has_fast_convolutions", lambda device: False)
+    assert_same(parts_of(metric, images), expected)
+    assert precisions() == before
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_products_of_whole_numbers_keep_all_digits(lower, device):
+    generator = torch.Generator().manual_seed(0)
+    rows, keys = torch.randint(-511, 512, (2, 3, 290, 64), generator=generator).double()
+    shares = (torch.randn(3, 290, 290, generator=generator).double().mul(3).softmax(-1) * 2**15).round()
+    values = torch.randint(-255, 256, (3, 290, 64), generator=generator).double()
+    for left, right in ((rows, keys.transpose(1, 2)), (shares, values)):
+        found = machine.whole_product(left.float().to(device), right.float().to(device))
+        assert found.dtype == torch.float32
+        assert torch.equal(found.double().cpu(), left @ right)
 
 
 # Machines

@@ -306,14 +306,14 @@ def test_crops_hide_the_generator_and_not_the_picture():
 
 
 def test_kept_crops_are_those_of_the_image_whatever_its_row(tmp_path):
-    def see(views: torch.Tensor) -> torch.Tensor:
-        return views[:, :, ::4, ::4]
+    def see(crops: torch.Tensor) -> torch.Tensor:
+        return crops[:, ::4, ::4].permute(0, 3, 1, 2) / 255
 
     images = [picture(448, 448, seed) for seed in range(6)]
     settings = {"epochs": 4, "side": 64, "one_in": 2, "seed": 1}
     first, second = (Crops(see, tmp_path / name, "same", **settings) for name in "ab")
-    kept = [first.keep(images, row) for row in range(6)]
-    turned = [second.keep(images[::-1], row) for row in range(6)][::-1]
+    kept = list(first.keep(images, range(6)).values())
+    turned = list(second.keep(images[::-1], range(6)).values())[::-1]
     paired = 0
     for one, other in zip(kept, turned, strict=True):
         for epoch in range(4):
@@ -324,7 +324,9 @@ def test_kept_crops_are_those_of_the_image_whatever_its_row(tmp_path):
             assert pair is None or pair.shape == (2, 3, 16, 16)
     assert paired == 6 * 4 / 2
     by_hand = random_crop(images[2], 64, np.random.default_rng([1, 3, int(kept[2].stem[:16], 16)]))
-    np.testing.assert_allclose(first.crop(kept[2], 3).clean, see(to_tensor([by_hand]))[0], atol=1e-3)
+    np.testing.assert_allclose(
+        first.crop(kept[2], 3).clean, see(torch.from_numpy(by_hand[None]))[0], atol=1e-3
+    )
     assert Crops(see, tmp_path / "a", "other", **settings).folder != first.folder
 
 

@@ -26,7 +26,7 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def exactly(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
     """In the place of a layer's own `set`: takes the matrix as it is."""
-    self.weight, self.scale, self.bias = matrix.clone(), torch.ones(len(matrix)), bias.clone()
+    self.weight, self.scale, self.bias = matrix.float(), torch.ones(len(matrix)), bias.float().clone()
 
 
 # The tower
@@ -129,6 +129,17 @@ def test_calibration_makes_uneven_channels_even(tower, encoder, views, monkeypat
     view = batch(3, 80, 64)[2:]
     expected = summary_of_floats(tower, view)
     assert distance(encoder(view), expected) < 0.8 * distance(plain(view), expected)
+
+
+@of_two_blocks
+def test_a_tower_is_the_same_to_the_last_bit_however_its_sums_are_cut(tower, encoder, views):
+    """As they are on other machines: here one image after the other, and other threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads % 2 + 1)
+    again = integer_tower(tower, [one[None] for view in views for one in view])
+    torch.set_num_threads(threads)
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
 
 
 def test_calibration_leaves_the_float_tower_as_it_was(tower, encoder):

@@ -43,7 +43,12 @@ def rounded(
         The whole numbers, as floats of the shape of the values, and the steps, with ``dim`` kept as 1.
     """
     top = largest_size(values, dim).clamp_min_(SMALLEST)
-    return (values * (largest / top)).round_(), top / largest
+    return (values * (largest / top)).round_(), divided(top, largest)
+
+
+def divided(values: torch.Tensor, number: int) -> torch.Tensor:
+    """Numbers by a whole number, which a GPU would otherwise multiply by its rounded inverse."""
+    return values / torch.full_like(values, number)
 
 
 def exact_sum(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
@@ -62,7 +67,7 @@ def exact_sum(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
 def exact_mean(values: torch.Tensor, dim: int | tuple[int, ...]) -> torch.Tensor:
     """Mean over dimensions, the same in any order."""
     dims = (dim,) if isinstance(dim, int) else dim
-    return exact_sum(values, dims) / math.prod(values.shape[one] for one in dims)
+    return divided(exact_sum(values, dims), math.prod(values.shape[one] for one in dims))
 
 
 def exact_linear(

@@ -91,7 +91,6 @@ def silu(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-@machine.full_products()
 def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     """Softmax attention of (N, tokens, 3, heads, width) to (N, tokens, heads * width).
 
@@ -102,18 +101,19 @@ def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     query, query_step = rounded(query, QUERY_KEY, (-2, -1))
     key, key_step = rounded(key, QUERY_KEY, (-2, -1))
     value, value_step = rounded(value, VALUE, (-2, -1))
-    factor = query_step * key_step * width**-0.5
-    value_step = value_step / PROBABILITY
-    result = query_key_value.new_empty(count, tokens, heads, width)
-    many = SCORES * torch.get_num_threads() if query_key_value.device.type == "cpu" else heads * tokens**2
-    size, rows = max(1, min(heads, many // tokens**2)), max(1, min(tokens, many // tokens))
-    for image, start, first in product(range(count), range(0, heads, size), range(0, tokens, rows)):
-        part = image, slice(start, start + size)
-        scores = (query[part][:, first : first + rows] @ key[part].transpose(1, 2)).mul_(factor[part])
+    factor = (query_step * key_step * width**-0.5).flatten(0, 1)
+    value_step = (value_step / PROBABILITY).flatten(0, 1)
+    query, key, value = (whole.flatten(0, 1) for whole in (query, key, value))
+    result = torch.empty_like(query)
+    on_cpu = query.device.type == "cpu"
+    many = SCORES * torch.get_num_threads() if on_cpu else len(query) * tokens**2
+    size, rows = max(1, min(len(query), many // tokens**2)), max(1, min(tokens, many // tokens))
+    for start, first in product(range(0, len(query), size), range(0, tokens, rows)):
+        part, some = slice(start, start + size), slice(first, first + rows)
+        scores = machine.whole_product(query[part, some], key[part].transpose(1, 2)).mul_(factor[part])
         weights = scores.copy_(doubled(scores).softmax(-1)).mul_(PROBABILITY).round_()
-        mixed = (weights @ value[part]).mul_(value_step[part])
-        result[image, first : first + rows, part[1]] = mixed.transpose(0, 1)
-    return result.flatten(2)
+        result[part, some] = machine.whole_product(weights, value[part]).mul_(value_step[part])
+    return result.unflatten(0, (count, heads)).transpose(1, 2).flatten(2)
 
 
 def levels(values: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -7,32 +7,39 @@ number up to 2^24. Both ways give the same integers.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 
 import torch
 from torch.nn import functional as F
 
+FEW = 16
+"""`torch._int_mm` refuses so few rows on a GPU."""
 EXACT_LENGTH = 1024
 """Products of this many integers of 8 bits sum up to less than 2^24."""
 
 
-@contextlib.contextmanager
-def full_products() -> Iterator[None]:
-    """Products of floats keep all digits, whatever `torch.set_float32_matmul_precision` allows.
-
-    Where the processor has products of bfloat16 (AMX), "medium" would cut the integers to 8 bits.
-    """
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
+def cuts_floats(device: torch.device) -> bool:
+    """Whether the process lets products of floats cut their factors to 11 bits (TF32) or 8 (bfloat16)."""
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        # The older getter fails once this switch, of PyTorch 2.9, is used.
+        return backend.matmul.fp32_precision not in ("none", "ieee")
+    except AttributeError:
+        return torch.get_float32_matmul_precision() != "highest"
+
+
+def whole_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Product of whole numbers of up to 16 and 10 bits, held as floats, whose sums stay below 2^24.
+
+    Exact whatever precision the process allows. Its switches stay as they are: they are for all threads.
+    """
+    if not cuts_floats(left.device):
+        return left @ right
+    if left.device.type == "cpu":
+        return (left.double() @ right.double()).float()
+    # Most GPUs are slow at float64; halves of 8 bits and the right side fit TF32.
+    high = (left / 256).round_().mul_(256)
+    return (high @ right).add_((left - high) @ right)
 
 
 @functools.cache
@@ -91,9 +98,8 @@ def _is_exact_convolution() -> bool:
     return True
 
 
-@full_products()
 def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Product of integers of 8 bits.
+    """Product of integers of 8 bits, which every precision of float products keeps.
 
     Args:
         whole: (M, K) float32 that holds whole numbers from -128 to 127.
@@ -102,7 +108,7 @@ def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     Returns:
         (M, N) float32: each the exact integer, rounded once where it has more than 24 bits.
     """
-    if has_fast_products(whole.device):
+    if has_fast_products(whole.device) and (len(whole) > FEW or whole.device.type == "cpu"):
         return torch._int_mm(whole.to(torch.int8), weight.t()).float()
     parts = zip(whole.split(EXACT_LENGTH, 1), weight.split(EXACT_LENGTH, 1), strict=True)
     products = (part @ of_weight.to(part.dtype).t() for part, of_weight in parts)
@@ -160,7 +166,6 @@ def convolve_packed(
     )
 
 
-@full_products()
 def convolve_floats(
     levels: torch.Tensor,
     weight: torch.Tensor,
@@ -174,13 +179,20 @@ def convolve_floats(
 
     Args:
         weight: (out, in / groups, k, k) int8.
-        scale, offset: (out,), of so few digits that a CPU may multiply the weight by them beforehand.
+        scale, offset: (out,).
     """
-    matrix, column = weight.to(levels.dtype), scale.view(-1, 1, 1)
-    if levels.device.type != "cpu":  # a GPU may cut factors to 11 bits (TF32), which levels and integers fit
+    # The scale comes behind: factors of 8 bits alone are exact in every precision of float products.
+    matrix = weight.to(levels.dtype)
+    side = weight.shape[2]
+    if side == 1:
+        sums = F.linear(levels.permute(0, 2, 3, 1), matrix.flatten(1)).permute(0, 3, 1, 2)
+    elif levels.device.type != "cuda":
         sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
-        return sums.mul_(column).add_(offset.view(-1, 1, 1))
-    matrix *= column.unsqueeze(3)
-    if weight.shape[2:] == (1, 1):
-        return F.linear(levels.permute(0, 2, 3, 1), matrix.flatten(1), offset).permute(0, 3, 1, 2)
-    return F.conv2d(levels, matrix, offset, stride, padding, 1, groups)
+    elif groups > 1:  # cuDNN has ways that are not exact
+        ways = [side, side], None, [stride, stride], [padding, padding], [1, 1]
+        sums = torch.ops.aten._conv_depthwise2d(levels.contiguous(), matrix, *ways)
+    else:
+        height, width = ((size + 2 * padding - side) // stride + 1 for size in levels.shape[2:])
+        columns = F.unfold(levels, side, padding=padding, stride=stride)
+        sums = (matrix.flatten(1) @ columns).unflatten(2, (height, width))
+    return sums.mul_(scale.view(-1, 1, 1)).add_(offset.view(-1, 1, 1))
