@@ -19,6 +19,8 @@ ENCODER_SIDE = 304
 """The encoder view has about this side squared in area."""
 BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
+DIGITS = 2.0**20
+"""Resized pixels are whole multiples of its inverse."""
 WIDEST = 12.0
 """Aspect ratios beyond this one are squeezed to it."""
 
@@ -49,8 +51,13 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Antialiased bicubic resize of (N, C, H, W) in [0, 1]; unchanged where the size fits."""
     if pixels.shape[-2:] == size:
         return pixels
-    # In float64, since the last digit of a float32, which processors differ in, may round to another level.
-    return F.interpolate(doubled(pixels), size, mode="bicubic", antialias=True).clamp(0, 1).float()
+    # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
+    # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
+    wide = F.interpolate(doubled(pixels), size, mode="bicubic", antialias=True)
+    cut = (wide.detach() * DIGITS).round_().mul_(1 / DIGITS)
+    if wide.requires_grad:
+        cut = wide + (cut - wide.detach())
+    return cut.clamp_(0, 1).float()
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:

@@ -165,9 +165,9 @@ class Owl2Encoder:
             model = load_folder(self.source, dtype, device_map={"": self.device}, **options)
             if precision in QUANTISED:
                 # Not before: of weights in bf16, one in 200 is rounded to other 4 bits than on a GPU.
-                for parameter in model.parameters():
-                    if parameter.is_floating_point():
-                        parameter.data = parameter.data.to(half)
+                for tensor in (*model.parameters(), *model.buffers()):
+                    if tensor.dtype == torch.float16:
+                        tensor.data = tensor.data.to(half)
         return model.requires_grad_(False)
 
     def _check_finite(self, vectors: torch.Tensor) -> None:
