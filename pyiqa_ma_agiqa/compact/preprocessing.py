@@ -6,6 +6,7 @@ grow with the image.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -21,6 +22,10 @@ BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 DIGITS = 2.0**20
 """Resized pixels are whole multiples of its inverse."""
+ASIDE = 0.001
+"""Moves levels of 8 bits, and what lies half-way between two, away from the half of such a multiple."""
+PIECE = 64
+"""Columns of a matrix of weights that are made at once."""
 WIDEST = 12.0
 """Aspect ratios beyond this one are squeezed to it."""
 
@@ -52,12 +57,30 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if pixels.shape[-2:] == size:
         return pixels
     # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
-    # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
-    wide = F.interpolate(doubled(pixels), size, mode="bicubic", antialias=True)
-    cut = (wide.detach() * DIGITS).round_().mul_(1 / DIGITS)
+    # digits, which processors differ in: so in float64, and cut to `DIGITS`, between which none is half-way.
+    wide = _by_products(pixels, size) if pixels.is_cuda else _interpolated(doubled(pixels), size)
+    cut = wide.detach().mul(DIGITS).add_(ASIDE).round_().mul_(1 / DIGITS)
     if wide.requires_grad:
         cut = wide + (cut - wide.detach())
     return cut.clamp_(0, 1).float()
+
+
+def _interpolated(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(pixels, size, mode="bicubic", antialias=True)
+
+
+def _by_products(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The same by the weights of a CPU: those of a GPU differ from them in the tenth digit."""
+    height, width = pixels.shape[-2:]
+    down, across = _weights(height, size[0]), _weights(width, size[1])
+    return down.to(pixels.device) @ pixels.double() @ across.to(pixels.device).t()
+
+
+@functools.lru_cache(maxsize=32)
+def _weights(length: int, wanted: int) -> torch.Tensor:
+    """(wanted, length) float64: what each of so many pixels counts for each of those wanted."""
+    pieces = torch.eye(length, dtype=torch.float64).split(PIECE, 1)
+    return torch.cat([_interpolated(one[None, None], (wanted, one.shape[1]))[0, 0] for one in pieces], 1)
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 
 @dataclass
@@ -104,8 +105,9 @@ def principal_axes(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
         Axes (count, n) of unit length and sums of squares (count,), largest first.
     """
     kernel = (inputs @ inputs.T).astype(np.float64)
-    values, vectors = np.linalg.eigh(kernel)
-    values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+    first = max(0, len(kernel) - count)
+    values, vectors = eigh(kernel, subset_by_index=(first, len(kernel) - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
     there = values > 1e-6 * max(values[0], 1e-12)
     values, vectors = values[there], vectors[:, there]
     axes = np.zeros((count, inputs.shape[1]), np.float32)
