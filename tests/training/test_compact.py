@@ -21,7 +21,7 @@ from pyiqa_ma_agiqa.compact.semantic import SUMMARY
 from pyiqa_ma_agiqa.training import compact as train
 from pyiqa_ma_agiqa.training import crops
 from pyiqa_ma_agiqa.training.agreement import agreement, logistic
-from pyiqa_ma_agiqa.training.crops import Crops, degraded_pair, random_crop, to_tensor
+from pyiqa_ma_agiqa.training.crops import Crops, degraded_pair, random_crop
 from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
 from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS, GRADES, DegradedCopies, noise
 from pyiqa_ma_agiqa.training.experts_stage import fit_experts, predict_experts
