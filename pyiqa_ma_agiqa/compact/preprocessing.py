@@ -22,8 +22,6 @@ BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 DIGITS = 2.0**20
 """Resized pixels are whole multiples of its inverse."""
-ASIDE = 0.001
-"""Moves levels of 8 bits, and what lies half-way between two, away from the half of such a multiple."""
 PIECE = 64
 """Columns of a matrix of weights that are made at once."""
 WIDEST = 12.0
@@ -57,9 +55,9 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if pixels.shape[-2:] == size:
         return pixels
     # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
-    # digits, which processors differ in: so in float64, and cut to `DIGITS`, between which none is half-way.
+    # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
     wide = _by_products(pixels, size) if pixels.is_cuda else _interpolated(doubled(pixels), size)
-    cut = wide.detach().mul(DIGITS).add_(ASIDE).round_().mul_(1 / DIGITS)
+    cut = wide.detach().mul(DIGITS).round_().mul_(1 / DIGITS)
     if wide.requires_grad:
         cut = wide + (cut - wide.detach())
     return cut.clamp_(0, 1).float()
