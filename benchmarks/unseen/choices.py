@@ -38,7 +38,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "rater_weight": (0.0, 0.5, 1.0),
     "ridge": (0.5, 1.0, 2.0),
     "gate": (CLOSED, OPEN, BY_FAMILIARITY),
-    "blend": (0.0, 0.2, 0.35, 0.5),
+    "blend": (0.0, 0.15, 0.25, 0.4),
 }
 """Values of each setting, the simplest first where one is."""
 
