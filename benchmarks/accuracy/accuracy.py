@@ -68,11 +68,15 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--part", help="score only this part of the split, such as test")
     parser.add_argument(
         "--weights",
+        action="append",
+        default=[],
         metavar="[NAME=]FILE",
         help="weights of another training run for this metric, by default the first",
     )
     parser.add_argument(
         "--scores",
+        action="append",
+        default=[],
         metavar="[NAME=]FILE",
         help="CSV or parquet with name and score (or NAME): scores to use instead of computing them",
     )
@@ -116,17 +120,18 @@ def images_to_score(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataF
     return chosen, train
 
 
-def named_file(value: str | None, metrics: list[str]) -> dict[str, Path]:
-    """`[NAME=]FILE` of the command line, with the first metric for a missing name."""
-    if not value:
-        return {}
-    name, separator, file = value.partition("=")
-    name, path = (name, Path(file)) if separator else (metrics[0], Path(value))
-    if name not in metrics:
-        raise InputError(f"{value}: {name} is not among the metrics")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return {name: path}
+def named_files(values: list[str], metrics: list[str]) -> dict[str, Path]:
+    """`[NAME=]FILE`s of the command line, with the first metric for a missing name."""
+    found = {}
+    for value in values:
+        name, separator, file = value.partition("=")
+        name, path = (name, Path(file)) if separator else (metrics[0], Path(value))
+        if name not in metrics:
+            raise InputError(f"{value}: {name} is not among the metrics")
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        found[name] = path
+    return found
 
 
 def kept_scores(file: Path, name: str, names: pd.Series) -> tuple[np.ndarray, str]:
@@ -144,7 +149,7 @@ def kept_scores(file: Path, name: str, names: pd.Series) -> tuple[np.ndarray, st
 def measured(options: argparse.Namespace, images: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
     """Entry of each metric for the result file, and the scores of those that gave some."""
     metrics = expand(options.metrics)
-    weights, kept = named_file(options.weights, metrics), named_file(options.scores, metrics)
+    weights, kept = named_files(options.weights, metrics), named_files(options.scores, metrics)
     network.fail_soon()
     entries: dict[str, Any] = {}
     scores = images[["name", "mos", "generator"]].copy()

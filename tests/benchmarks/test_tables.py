@@ -50,8 +50,8 @@ def test_the_published_figures_of_the_result_files_are_reached():
     """What was published for ma_agiqa stays what the result files say."""
     found = accuracy_tables.of_splits(BENCHMARKS)
     for split, images, srcc, plcc in (
-        ("official", 597, 0.8896, 0.9277),
-        ("prompt_disjoint", 587, 0.8927, 0.9325),
+        ("official", 597, 0.8906, 0.9297),
+        ("prompt_disjoint", 587, 0.8943, 0.9335),
     ):
         figures = found[split]["metrics"]["ma_agiqa"]["agreement"]
         assert found[split]["images"] == images

@@ -87,7 +87,7 @@ def test_shares_without_reference_have_no_colour_of_praise():
         (0.1, "lower than all 597 predictions of ma_agiqa for AGIQA-3K, official test part"),
         (4.9, "higher than all 597 "),
         (0.36, "percentile 1 among the 597 "),
-        (2.6, "percentile 43 among the 597 "),
+        (2.6, "percentile 45 among the 597 "),
     ],
 )
 def test_where_a_score_stands(score, words):
