@@ -51,8 +51,8 @@ class ExpertsStageConfig:
     generator_variance: float = 0.01
     rater_weight: float = 0.5
     fall: float = 0.25
-    fall_noise: float = 3.0
-    folds: int = 5
+    fall_noise: float = 1.5
+    folds: int = 16
     seed: int = 20
 
     def __post_init__(self) -> None:

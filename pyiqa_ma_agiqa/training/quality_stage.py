@@ -34,11 +34,11 @@ class QualityStageConfig:
             what they make of a crop is computed once.
     """
 
-    epochs: int = 6
-    crop: int = 256
-    batch: int = 16
-    degraded: int = 2
-    rate: float = 4e-4
+    epochs: int = 16
+    crop: int = 384
+    batch: int = 32
+    degraded: int = 4
+    rate: float = 8e-4
     decay: float = 0.02
     average: float = 0.995
     frozen_stages: int = 4

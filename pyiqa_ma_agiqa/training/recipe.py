@@ -38,7 +38,7 @@ class Recipe:
     data: DataConfig
     out: str
     degraded: int = 320
-    blend: float = 0.35
+    blend: float = 0.25
     summaries: str | None = None
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     quality: QualityStageConfig = dataclasses.field(default_factory=QualityStageConfig)
