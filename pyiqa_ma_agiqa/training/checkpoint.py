@@ -39,10 +39,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):
             for left in path.parent.glob(aside.name + "*"):
                 left.unlink()
-        raise InputError(
-            f"{path}: cannot be written ({_first_line(error)}); make room or check the folder's permissions, "
-            "then repeat the command, which goes on where it was"
-        ) from None
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: Exception) -> InputError:
+    """What to say of a file of a run that cannot be written."""
+    return InputError(
+        f"{path}: cannot be written ({_first_line(error)}); make room or check the folder's permissions, "
+        "then repeat the command, which goes on where it was"
+    )
 
 
 def write_json(path: Path, content: Any) -> None:

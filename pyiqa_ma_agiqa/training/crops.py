@@ -18,9 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..compact.preprocessing import branch_size, branch_view
-from ..errors import InputError
 from . import degradations
-from .checkpoint import digest
+from .checkpoint import digest, unwritable
 from .data import ImageSource
 from .degradations import DEGRADATIONS
 
@@ -175,7 +174,4 @@ class Crops:
         except OSError as error:
             with suppress(OSError):
                 aside.unlink()
-            raise InputError(
-                f"{place}: cannot be written ({error.strerror}); make room or check the folder's "
-                "permissions, then repeat the command, which goes on where it was"
-            ) from None
+            raise unwritable(place, error) from None

@@ -183,16 +183,8 @@ def convolve_floats(
     """
     # The scale comes behind: factors of 8 bits alone are exact in every precision of float products.
     matrix = weight.to(levels.dtype)
-    side = weight.shape[2]
-    if side == 1:
+    if weight.shape[2:] == (1, 1):
         sums = F.linear(levels.permute(0, 2, 3, 1), matrix.flatten(1)).permute(0, 3, 1, 2)
-    elif levels.device.type != "cuda":
-        sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
-    elif groups > 1:  # cuDNN has ways that are not exact
-        ways = [side, side], None, [stride, stride], [padding, padding], [1, 1]
-        sums = torch.ops.aten._conv_depthwise2d(levels.contiguous(), matrix, *ways)
     else:
-        height, width = ((size + 2 * padding - side) // stride + 1 for size in levels.shape[2:])
-        columns = F.unfold(levels, side, padding=padding, stride=stride)
-        sums = (matrix.flatten(1) @ columns).unflatten(2, (height, width))
+        sums = F.conv2d(levels, matrix, None, stride, padding, 1, groups)
     return sums.mul_(scale.view(-1, 1, 1)).add_(offset.view(-1, 1, 1))
