@@ -38,7 +38,8 @@ SUMMARIES, EXPERTS = "summaries", "experts and familiarity"
 OTHER = "other"
 STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     PRODUCTS: (
-        *((machine, "integer_product"), (machine, "convolve_packed"), (machine, "pack")),
+        *((machine, "integer_product"), (machine, "packed_product")),
+        *((machine, "convolve_packed"), (machine, "pack")),
         (functional, "conv2d"),  # where the machine has no fast convolutions
     ),
     ATTENTION: ((integers, "attend"),),

@@ -22,6 +22,8 @@ BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 DIGITS = 2.0**20
 """Resized pixels are whole multiples of its inverse."""
+ASIDE = 0.001
+"""Of a multiple: added before rounding to them, since many a resized pixel lies half-way between two."""
 PIECE = 64
 """Columns of a matrix of weights that are made at once."""
 WIDEST = 12.0
@@ -54,13 +56,20 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Antialiased bicubic resize of (N, C, H, W) in [0, 1]; unchanged where the size fits."""
     if pixels.shape[-2:] == size:
         return pixels
-    # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
-    # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
     wide = _by_products(pixels, size) if pixels.is_cuda else _interpolated(doubled(pixels), size)
-    cut = wide.detach().mul(DIGITS).round_().mul_(1 / DIGITS)
+    cut = _cut(wide.detach())
     if wide.requires_grad:
         cut = wide + (cut - wide.detach())
     return cut.clamp_(0, 1).float()
+
+
+def _cut(wide: torch.Tensor) -> torch.Tensor:
+    """Resized pixels in float64, cut to `DIGITS`, so that they are the same on every processor.
+
+    Many a resized pixel lies half-way between two levels, to which it is rounded later; none does once it is
+    cut. Those that lie half-way between two of the multiples that they are cut to are set aside first.
+    """
+    return wide.mul(DIGITS).add_(ASIDE).round_().mul_(1 / DIGITS)
 
 
 def _interpolated(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -70,15 +79,16 @@ def _interpolated(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def _by_products(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """The same by the weights of a CPU: those of a GPU differ from them in the tenth digit."""
     height, width = pixels.shape[-2:]
-    down, across = _weights(height, size[0]), _weights(width, size[1])
-    return down.to(pixels.device) @ pixels.double() @ across.to(pixels.device).t()
+    down, across = _weights(height, size[0], pixels.device), _weights(width, size[1], pixels.device)
+    return down @ pixels.double() @ across.t()
 
 
 @functools.lru_cache(maxsize=32)
-def _weights(length: int, wanted: int) -> torch.Tensor:
+def _weights(length: int, wanted: int, device: torch.device) -> torch.Tensor:
     """(wanted, length) float64: what each of so many pixels counts for each of those wanted."""
     pieces = torch.eye(length, dtype=torch.float64).split(PIECE, 1)
-    return torch.cat([_interpolated(one[None, None], (wanted, one.shape[1]))[0, 0] for one in pieces], 1)
+    parts = [_interpolated(one[None, None], (wanted, one.shape[1]))[0, 0] for one in pieces]
+    return torch.cat(parts, 1).to(device)
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arithmetic import integers
+from .arithmetic import integers, machine
 from .arithmetic.exact import doubled
 from .arithmetic.layers import QuantisedLinear
 from .preprocessing import PATCH
@@ -100,6 +100,7 @@ class SemanticEncoder(nn.Module):
         Returns:
             (N, 6, 3, 768) float32: depth, (class token, patch mean, patch deviation), width.
         """
+        machine.keep_freed_memory()
         tokens = self.embed(view, steps)
         summaries = []
         for depth, block in enumerate(self.blocks, start=1):

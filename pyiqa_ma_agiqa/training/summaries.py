@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,9 @@ from .checkpoint import digest, state_digest
 from .crops import to_tensor
 from .data import ImageSource
 from .device import DEVICE
+
+AT_ONCE = 16
+"""Images that are read at once; those of them in a row that have one size pass the tower together."""
 
 
 class Summaries:
@@ -42,9 +48,17 @@ class Summaries:
     @torch.inference_mode()
     def __call__(self, images: ImageSource, rows: np.ndarray) -> np.ndarray:
         """Summaries (len(rows), 6, 3, 768) of some images."""
-        pixels = (to_tensor([images[row]]).to(DEVICE) for row in tqdm(rows, desc="tower", disable=None))
-        found = [self._cache(one).cpu() for one in pixels]
-        return torch.cat([torch.empty(0, *SUMMARY), *(one.reshape(-1, *SUMMARY) for one in found)]).numpy()
+        found = [torch.empty(0, *SUMMARY)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(rows, desc="tower", disable=None) as told:
+            # Beside a tower on the CPU, threads that use PyTorch would slow it down.
+            read = map if DEVICE.type == "cpu" else pool.map
+            for first in range(0, len(rows), AT_ONCE):
+                views = read(images.__getitem__, rows[first : first + AT_ONCE])
+                for _, alike in groupby(views, lambda view: view.shape):
+                    pixels = to_tensor(list(alike)).to(DEVICE)
+                    found.append(self._cache(pixels).cpu().reshape(-1, *SUMMARY))
+                    told.update(len(pixels))
+        return torch.cat(found).numpy()
 
 
 class _Tower:

@@ -56,7 +56,7 @@ def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torc
 def linear(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
     """(..., in) to (..., out); each row of inputs is rounded to 8 bits on a step of its own."""
     whole, step = rounded(values.flatten(0, -2), LARGEST, -1)
-    result = machine.integer_product(whole, layer.weight).mul_(step).mul_(layer.scale).add_(layer.bias)
+    result = layer.product(whole).mul_(step).mul_(layer.scale).add_(layer.bias)
     return result.unflatten(0, values.shape[:-1])
 
 
@@ -68,7 +68,7 @@ def project(layer: QuantisedLinear, values: torch.Tensor) -> torch.Tensor:
 
 def linear_of_levels(layer: QuantisedLinear, levels: torch.Tensor) -> torch.Tensor:
     """(..., in) levels to (..., out)."""
-    result = machine.integer_product(levels.flatten(0, -2) - MIDDLE, layer.weight)
+    result = layer.product(levels.flatten(0, -2) - MIDDLE)
     return result.mul_(layer.scale).add_(layer.bias).unflatten(0, levels.shape[:-1])
 
 

@@ -16,6 +16,8 @@ LARGEST = 127
 """The largest integer of a weight, in size."""
 EXACT = 2**24
 """Every whole number up to this one is a float32."""
+UNPACKED = 16
+"""Products with a matrix before it is worth packing."""
 MIDDLE = 128
 """The level (0 to 255) that stands for zero where values have a sign."""
 
@@ -39,7 +41,33 @@ def whole(rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return (rows / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)
 
 
-class QuantisedLinear(nn.Module):
+class _Packs(nn.Module):
+    """Keeps a weight as the processor's own products want it, packed once."""
+
+    weight: torch.Tensor
+    groups = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: tuple[Any, Any] = (None, None)
+
+    def packed(self) -> torch.Tensor:
+        """The weight as the processor wants it."""
+        key = (self.weight, -1 if self.weight.is_inference() else self.weight._version)
+        if self._packed[0] is None or self._packed[0][0] is not key[0] or self._packed[0][1] != key[1]:
+            self._packed = key, machine.pack(self.weight, self.groups)
+        return self._packed[1]
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        # Tensors of inference mode do not count their changes.
+        self._packed = (None, None)
+        super()._load_from_state_dict(*arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_packed": (None, None)}
+
+
+class QuantisedLinear(_Packs):
     r"""Linear map :math:`y = s \odot (W x) + b` with a matrix of integers.
 
     Random until it is loaded. Buffers: ``weight`` (out, in) int8, ``scale`` (out,), ``bias`` (out,).
@@ -55,18 +83,29 @@ class QuantisedLinear(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", torch.zeros(outputs))
+        self._products = 0
 
     def set(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
         """Take over the nearest integers of a matrix (out, in), and a bias (out,)."""
         self.weight, self.scale = quantise(matrix)
         self.bias = bias.detach().float().clone()
 
+    def product(self, whole: torch.Tensor) -> torch.Tensor:
+        """W x for rows x (M, in) of whole numbers from -128 to 127, as floats: (M, out), exact."""
+        if not machine.gains_by_packing(whole.device):
+            return machine.integer_product(whole, self.weight)
+        # Packing takes as long as some products gain by it: too long for one image.
+        self._products += 1
+        if self._products <= UNPACKED:
+            return machine.integer_product(whole, self.weight)
+        return machine.packed_product(whole, self.packed(), len(self.weight))
+
     def matrix(self) -> torch.Tensor:
         """(out, in) float32."""
         return self.weight.float() * self.scale[:, None]
 
 
-class QuantisedConvolution(nn.Module):
+class QuantisedConvolution(_Packs):
     r"""Convolution :math:`y = s \odot (W * x) + b` of levels, whole numbers from 0 to 255.
 
     Where y is to be levels again, the scales have so few digits, and the biases are whole multiples of
@@ -94,7 +133,6 @@ class QuantisedConvolution(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", torch.zeros(outputs))
-        self._packed: tuple[Any, Any] = (None, None)
         if not matrix.is_meta:
             self.set(matrix if saturates else matrix / MIDDLE, torch.zeros(outputs))
 
@@ -129,18 +167,3 @@ class QuantisedConvolution(nn.Module):
             for size in (width, height)
         )
         return across // 2, across - across // 2, down // 2, down - down // 2
-
-    def packed(self) -> torch.Tensor:
-        """The weight as the processor's own convolution wants it, packed once."""
-        key = (self.weight, -1 if self.weight.is_inference() else self.weight._version)
-        if self._packed[0] is None or self._packed[0][0] is not key[0] or self._packed[0][1] != key[1]:
-            self._packed = key, machine.pack(self.weight, self.groups)
-        return self._packed[1]
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        # Tensors of inference mode do not count their changes.
-        self._packed = (None, None)
-        super()._load_from_state_dict(*arguments)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_packed": (None, None)}

@@ -16,6 +16,8 @@ FEW = 16
 """`torch._int_mm` refuses so few rows on a GPU."""
 EXACT_LENGTH = 1024
 """Products of this many integers of 8 bits sum up to less than 2^24."""
+LARGEST_KEPT = 2**25 - 2**16
+"""Bytes of the largest block that glibc learns from, less what it needs itself."""
 
 
 def cuts_floats(device: torch.device) -> bool:
@@ -43,6 +45,17 @@ def whole_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 @functools.cache
+def keep_freed_memory() -> None:
+    """Have the C library keep what a score has freed for the next step, instead of giving it back at once.
+
+    Else the system hands out the same memory anew, page by page, at nearly every step: up to a third of a
+    score's time on Linux. Its library (glibc) learns from the largest block that is freed, up to 32 MiB, how
+    much to keep; this one is never written to. Elsewhere it does nothing.
+    """
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
+
+
+@functools.cache
 def has_fast_products(device: torch.device) -> bool:
     """Whether `torch._int_mm` is to be used: it must be there, exact and not a slow stand-in."""
     if device.type == "cpu" and not _multiplies_bytes():
@@ -54,6 +67,14 @@ def has_fast_products(device: torch.device) -> bool:
 def has_fast_convolutions(device: torch.device) -> bool:
     """Whether oneDNN's convolutions of unsigned by signed bytes are to be used: on CPUs alone."""
     return device.type == "cpu" and _multiplies_bytes() and _is_exact_convolution()
+
+
+@functools.cache
+def gains_by_packing(device: torch.device) -> bool:
+    """Whether products gain by weights that are packed: by much where the processor has AMX."""
+    if not has_fast_products(device) or device.type != "cpu":
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_int8")) and _is_exact_packed_product()
 
 
 def gains_by_pieces(device: torch.device) -> bool:
@@ -98,6 +119,23 @@ def _is_exact_convolution() -> bool:
     return True
 
 
+def _is_exact_packed_product() -> bool:
+    left = torch.full((32, 64), 127.0)
+    try:
+        found = packed_product(left, pack(torch.full((64, 64), -127, dtype=torch.int8)), 64)
+    except (AttributeError, RuntimeError):
+        return False
+    return bool((found == -127 * 127 * 64).all())
+
+
+def packed_product(whole: torch.Tensor, packed: torch.Tensor, outputs: int) -> torch.Tensor:
+    """`integer_product` with a weight (N, K) of `pack`; N is `outputs`."""
+    ones, no_zero = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
+    return torch.ops.onednn.qlinear_pointwise(
+        *(whole.to(torch.int8), 1.0, 0, packed, ones, no_zero, None, 1.0, 0, torch.float32, "none", [], "")
+    )
+
+
 def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Product of integers of 8 bits, which every precision of float products keeps.
 
@@ -121,10 +159,10 @@ def integer_product(whole: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return first.copy_(total)
 
 
-def pack(weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """A weight (out, in / groups, k, k) int8 as oneDNN wants it."""
+def pack(weight: torch.Tensor, groups: int = 1) -> torch.Tensor:
+    """A weight (out, in) or (out, in / groups, k, k) int8 as oneDNN wants it."""
     operators = torch.ops.onednn
-    if weight.shape[2:] == (1, 1):
+    if weight.shape[2:] in ((), (1, 1)):
         return operators.qlinear_prepack(weight.flatten(1), None)
     ones = torch.ones(len(weight))
     return operators.qconv_prepack(weight, ones, 1.0, 0, [1, 1], [0, 0], [1, 1], groups, None)
