@@ -28,7 +28,7 @@ from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from benchmarks.common.statistics_of_scores import pearson, srcc
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, surely_conformal
+from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, conformal
 
 BESIDE = ("without_branch", "branch")
 """Scores beside the model's own, of which there is the agreement alone."""
@@ -43,7 +43,7 @@ def constant_width(images: Images, fitted: np.ndarray, config: ExpertsStageConfi
     """
     seen = images.told(fitted, config.rater_weight)
     found, known = of_known_images(seen, config)
-    return surely_conformal(np.abs(found.scores(known) - seen.mos))
+    return conformal(np.abs(found.scores(known) - seen.mos))
 
 
 def rated(images: Images, fold: Fold, config: ExpertsStageConfig) -> pd.DataFrame:

@@ -22,8 +22,6 @@ BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
 DIGITS = 2.0**20
 """Resized pixels are whole multiples of its inverse."""
-ASIDE = 0.001
-"""Of a multiple: added before rounding to them, since many a resized pixel lies half-way between two."""
 PIECE = 64
 """Columns of a matrix of weights that are made at once."""
 WIDEST = 12.0
@@ -56,20 +54,13 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Antialiased bicubic resize of (N, C, H, W) in [0, 1]; unchanged where the size fits."""
     if pixels.shape[-2:] == size:
         return pixels
+    # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
+    # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
     wide = _by_products(pixels, size) if pixels.is_cuda else _interpolated(doubled(pixels), size)
-    cut = _cut(wide.detach())
+    cut = wide.detach().mul(DIGITS).round_().mul_(1 / DIGITS)
     if wide.requires_grad:
         cut = wide + (cut - wide.detach())
     return cut.clamp_(0, 1).float()
-
-
-def _cut(wide: torch.Tensor) -> torch.Tensor:
-    """Resized pixels in float64, cut to `DIGITS`, so that they are the same on every processor.
-
-    Many a resized pixel lies half-way between two levels, to which it is rounded later; none does once it is
-    cut. Those that lie half-way between two of the multiples that they are cut to are set aside first.
-    """
-    return wide.mul(DIGITS).add_(ASIDE).round_().mul_(1 / DIGITS)
 
 
 def _interpolated(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

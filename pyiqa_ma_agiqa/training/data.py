@@ -132,10 +132,11 @@ class Images:
 
     def __getitem__(self, row: int) -> np.ndarray:
         try:
-            pixels = read_tensor(self.paths[row])[0]
+            pixels = read_tensor(self.paths[row])[0].numpy()
         except InputError as error:
             raise InputError(f"{error}; then repeat the command, which goes on where it was") from None
-        return np.ascontiguousarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        # In NumPy: images are read in threads, of which PyTorch would give each a team of its own.
+        return np.ascontiguousarray(np.rint(pixels * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 def read_ratings(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.special import expit
-from scipy.stats import binom
 
 from ..compact.arch import MAAGIQA
 from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
@@ -23,8 +22,8 @@ from ..compact.semantic import DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
 from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
-COVERAGE, CONFIDENCE = 0.9, 0.95
-"""Part of the MOS that the intervals are to hold, and how surely."""
+COVERAGE = 0.9
+"""Part of the MOS that the intervals are to hold."""
 GROWTHS = np.arange(0, 1.55, 0.05)
 """How fast the interval may grow with strangeness."""
 LEAST_OF_A_GENERATOR = 30
@@ -179,12 +178,12 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
     names, counts = np.unique(seen.generators, return_counts=True)
     large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
-        base = surely_conformal(off)
+        base = conformal(off)
         return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
     strangers = held_out(seen, (seen.generators == name for name in large), config)
     off_strangers, away_strangers = np.abs(strangers.scores(known) - seen.mos), strangers.away(known)
     for growth in GROWTHS:
-        base = surely_conformal(off / np.exp(growth * away))
+        base = conformal(off / np.exp(growth * away))
         held = off_strangers <= base * np.exp(growth * away_strangers)
         by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
         if np.mean(list(by_generator.values())) >= COVERAGE:
@@ -197,15 +196,6 @@ def conformal(off: np.ndarray) -> float:
     """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
     rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
     return float(np.quantile(off, rank, method="higher"))
-
-
-def surely_conformal(off: np.ndarray) -> float:
-    """The same with a confidence of 95 %, not just in the mean over what images there could have been.
-
-    Reference: Vovk, *Conditional validity of inductive conformal predictors*, ACML 2012.
-    """
-    rank = int(binom.ppf(CONFIDENCE, len(off), COVERAGE)) + 1
-    return float(np.sort(off)[min(rank, len(off)) - 1])
 
 
 @torch.no_grad()

@@ -50,10 +50,8 @@ class Summaries:
         """Summaries (len(rows), 6, 3, 768) of some images."""
         found = [torch.empty(0, *SUMMARY)]
         with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(rows, desc="tower", disable=None) as told:
-            # Beside a tower on the CPU, threads that use PyTorch would slow it down.
-            read = map if DEVICE.type == "cpu" else pool.map
             for first in range(0, len(rows), AT_ONCE):
-                views = read(images.__getitem__, rows[first : first + AT_ONCE])
+                views = pool.map(images.__getitem__, rows[first : first + AT_ONCE])
                 for _, alike in groupby(views, lambda view: view.shape):
                     pixels = to_tensor(list(alike)).to(DEVICE)
                     found.append(self._cache(pixels).cpu().reshape(-1, *SUMMARY))
