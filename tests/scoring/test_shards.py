@@ -164,6 +164,9 @@ def test_a_metric_that_cannot_go_on_ends_the_run(here, capsys, monkeypatch):
         (["--out", "other"], "is a folder of other things"),
         (["--out", "https://host/out"], "is no place to write to"),
         (["--out", "s3://me:pass@bucket/out"], "without a query or a user"),
+        (["--out", "s3://bucket/x.csv"], "a single file is written on this machine only; give a path, or"),
+        (["--out", "s3://bucket/x.PARQUET"], "--out s3://bucket/x.PARQUET: a single file is written on this"),
+        (["--out", "gs://bucket/x.jsonl"], "for a parquet of each shard a URL without suffix"),
     ],
 )
 def test_outputs_that_cannot_be(here, capsys, words, message):
