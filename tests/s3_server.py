@@ -73,6 +73,10 @@ class S3Server:
         part.write_text(json.dumps(faults))
         part.replace(self.folder / "faults.json")
 
+    def requests(self) -> int:
+        """How many it was sent since it began."""
+        return (self.folder / "log").read_text().count(" HTTP/1.1")
+
     def _answers(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

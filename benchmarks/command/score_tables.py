@@ -82,7 +82,8 @@ def shards(result: dict[str, Any]) -> str:
     rates, hours = result["images_per_second"], result["core_hours_of_a_billion"]
     rows = []
     for name, rate in rates.items():
-        beside = name.replace("shards, ", "webdataset, ").replace("shards with ma_agiqa", "ma_agiqa alone")
+        with_model = name.startswith("shards") and name.endswith(" with ma_agiqa")
+        beside = "ma_agiqa alone" if with_model else name.replace("shards", "webdataset")
         of_it = rate["median"] / rates[beside]["median"]
         share = NONE if beside == name else f"{of_it:.2f} of {beside}"
         rows.append([name, with_quartiles(rate), share, f"{hours[name]:,.0f}"])

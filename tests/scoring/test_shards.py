@@ -7,6 +7,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -15,7 +16,7 @@ from pyiqa_ma_agiqa.errors import WeightsError
 from pyiqa_ma_agiqa.scoring.columns import INTERVAL, output_columns
 from pyiqa_ma_agiqa.scoring.origins import origin_here
 from pyiqa_ma_agiqa.scoring.scorer import Scorer
-from pyiqa_ma_agiqa.scoring.shards import plan, run
+from pyiqa_ma_agiqa.scoring.shards import plan, run, there
 from pyiqa_ma_agiqa.scoring.shards.work import SharedScorer
 
 from ..command_runs import start
@@ -59,6 +60,31 @@ def test_what_is_there_is_done(here, capsys, monkeypatch):
     assert times("out").items() >= before.items() and len(times("out")) == 3
     monkeypatch.setattr(SharedScorer, "__init__", None)  # all is done: no metric is made
     score("in/*.tar", out="out")
+
+
+def test_many_finished_shards_are_looked_at_together(here, capsys, monkeypatch):
+    make_tars(here / "many", there.LOOKS, 1)
+    score("many/*.tar", out="out")
+    together = Barrier(there.LOOKS, timeout=60)
+    by_itself = there.read_made
+    monkeypatch.setattr(there, "read_made", lambda place: together.wait() < there.LOOKS and by_itself(place))
+    score("many/*.tar", out="out")
+    assert f"0 scored, {there.LOOKS} there already" in capsys.readouterr().out
+
+
+def test_blocks_of_a_list_are_looked_at_one_by_one(here, capsys, monkeypatch):
+    """Since the names of each fill memory."""
+    monkeypatch.setattr(plan, "BLOCK", 2)
+    Path("list.csv").write_text("path\n" + "".join(f"{number}.png\n" for number in range(10)))
+    score("list.csv", out="out", status=1)
+    taken = []
+    by_itself = plan.block
+    monkeypatch.setattr(plan, "block", lambda *given: taken.append(given) or by_itself(*given))
+    read = there.read_made
+    seen = []
+    monkeypatch.setattr(there, "read_made", lambda place: seen.append(len(taken)) or read(place))
+    score("list.csv", out="out", status=1)
+    assert "0 scored, 5 there already" in capsys.readouterr().out and seen == [1, 2, 3, 4, 5]
 
 
 def test_a_shard_that_changed_is_done_again_and_said(here, capsys):
@@ -164,6 +190,9 @@ def test_a_metric_that_cannot_go_on_ends_the_run(here, capsys, monkeypatch):
         (["--out", "other"], "is a folder of other things"),
         (["--out", "https://host/out"], "is no place to write to"),
         (["--out", "s3://me:pass@bucket/out"], "without a query or a user"),
+        (["--out", "s3://bucket/x.csv"], "a single file is written on this machine only; give a path, or"),
+        (["--out", "s3://bucket/x.PARQUET"], "--out s3://bucket/x.PARQUET: a single file is written on this"),
+        (["--out", "gs://bucket/x.jsonl"], "for a parquet of each shard a URL without suffix"),
     ],
 )
 def test_outputs_that_cannot_be(here, capsys, words, message):

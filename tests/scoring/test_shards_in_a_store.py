@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.scoring.inputs import storage
-from pyiqa_ma_agiqa.scoring.shards import run
+from pyiqa_ma_agiqa.scoring.shards import run, there
 
 from ..command_runs import start
 from ..s3_server import KEY, SECRET
@@ -70,6 +70,57 @@ def test_from_a_store_to_a_store(here, s3, capsys, request):
     told = capsys.readouterr()
     assert "1 scored, 2 there already" in told.out and "x-001.tar: was changed; scored again" in told.err
     assert len(stored(request.node.name)) == 9
+
+
+OTHERWISE = 10
+"""Requests of a run that are not for one of its shards: listings, and whether it may write."""
+
+
+@pytest.mark.parametrize("pattern", ["x-{000..029}.tar", "*.tar"])
+def test_a_rerun_sends_one_request_for_a_finished_shard(here, s3, capsys, monkeypatch, pattern):
+    out, shards = f"s3://images/{here.name}", 30
+    make_tars(here / "many", shards, 1)
+    upload("many", here.name + "-in")
+    score(f"{out}-in/*.tar", out=out)
+    monkeypatch.setattr(there, "FEW", 0)
+    before = s3.requests()
+    score(f"{out}-in/{pattern}", out=out)
+    assert "0 scored, 30 there already" in capsys.readouterr().out
+    assert s3.requests() - before <= shards + OTHERWISE
+    make_tar(here / "many" / "x-011.tar", {"new.png": image(30)})
+    upload("many", here.name + "-in")  # the others anew, with the content that they had
+    score(f"{out}-in/{pattern}", out=out)
+    told = capsys.readouterr()
+    assert "1 scored, 29 there already" in told.out and "x-011.tar: was changed; scored again" in told.err
+
+
+def test_a_folder_of_few_finished_shards_is_not_listed(here, monkeypatch):
+    out = f"s3://images/{here.name}"
+    score("s3://images/in/x-{000..002}.tar", out=out)
+    listed = []
+    by_itself = storage.listed
+    monkeypatch.setattr(storage, "listed", lambda folder: listed.append(folder) or by_itself(folder))
+    score("s3://images/in/x-{000..002}.tar", out=out)
+    assert listed == [out]
+
+
+def refuse(folder):
+    raise PermissionError("as told")
+
+
+def tell_of_before(folder, by_itself=storage.listed):
+    return {name: storage.Facts(facts.size + 9, "old") for name, facts in by_itself(folder).items()}
+
+
+@pytest.mark.parametrize("listed", [refuse, tell_of_before])
+def test_listings_that_are_refused_or_of_before(here, capsys, monkeypatch, listed):
+    """Then the shards and their parquets are asked themselves."""
+    out = f"s3://images/{here.name}"
+    monkeypatch.setattr(there, "FEW", 0)
+    score("s3://images/in/*.tar", out=out)
+    monkeypatch.setattr(storage, "listed", listed)
+    score("s3://images/in/*.tar", out=out)
+    assert "0 scored, 3 there already" in capsys.readouterr().out
 
 
 def test_one_file_of_what_a_store_holds(here):

@@ -68,11 +68,40 @@ def facts(url: str) -> Facts:
         raise IsADirectoryError(errno.EISDIR, "is a folder")
     if not isinstance(found.get("size"), int):
         raise OSError(errno.EINVAL, "the server does not say how large it is")
+    return _facts(found)
+
+
+def _facts(found: dict[str, Any]) -> Facts:
     return Facts(found["size"], next((str(found[name]).strip('"') for name in TAGS if found.get(name)), ""))
 
 
-def read_range(url: str, start: int, end: int) -> bytes:
+def listed(folder: str) -> dict[str, Facts]:
+    """What there is right in a folder, by name: nothing where there is none, or where the web lists it.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    if folder.lower().startswith(("http://", "https://")):
+        return {}
+    try:
+        found = _patiently(folder, "ls", detail=True)
+    except FileNotFoundError:
+        return {}
+    files = (entry for entry in found if entry.get("type") != "directory")
+    return {
+        entry["name"].rpartition("/")[2]: _facts(entry)
+        for entry in files
+        if isinstance(entry.get("size"), int)
+    }
+
+
+def read_range(url: str, start: int, end: int, patient: bool = True) -> bytes:
     """The bytes from `start` to `end`, both within the object.
+
+    Args:
+        url: of the object.
+        start, end: of the range.
+        patient: whether to ask again where the store fails.
 
     Raises:
         OSError: they cannot be had.
@@ -85,7 +114,10 @@ def read_range(url: str, start: int, end: int) -> bytes:
             raise OSError(errno.EINVAL, "the server hands out no ranges")
         return content
 
-    return _patiently(url, "cat_file", start=start, end=end, check=check) if end > start else b""
+    if end <= start:
+        return b""
+    patience = PATIENCE if patient else 0
+    return _patiently(url, "cat_file", start=start, end=end, check=check, patience=patience)
 
 
 def write_object(url: str, content: bytes) -> None:
@@ -207,18 +239,24 @@ class RangeFile(ReadFile):
 
 
 def _patiently(
-    url: str, call: str, *given: Any, check: Callable[[Any], Any] = lambda found: found, **named: Any
+    url: str,
+    call: str,
+    *given: Any,
+    check: Callable[[Any], Any] = lambda found: found,
+    patience: float | None = None,
+    **named: Any,
 ) -> Any:
     """What a call of the store gives, however often it has to be made."""
     import tenacity
 
+    patience = PATIENCE if patience is None else patience
     store, path = _store(url)
     if store.async_impl:
         named["timeout"] = SLOW  # which fsspec itself takes for what waits for an answer
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.25, min=0.05, max=LONGEST_PAUSE),
-        stop=tenacity.stop_any(tenacity.stop_after_delay(PATIENCE), tenacity.stop_when_event_set(stopping)),
+        stop=tenacity.stop_any(tenacity.stop_after_delay(patience), tenacity.stop_when_event_set(stopping)),
         sleep=tenacity.sleep_using_event(stopping),
         reraise=True,
     )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ...errors import InputError
 from ...places import is_url, without_secrets
 from ..columns import Row, output_columns
+from ..inputs import storage
 from ..inputs.stamps import open_regular
-from ..inputs.storage import write_object
 from ..rows.output import sync_folder, write_parquet
 
 KEY = "pyiqa_ma_agiqa"
 """Of the metadata, under which it is JSON."""
+END = 2**16
+"""Bytes at the end of a parquet that hold its metadata, unless it has a great many row groups."""
 
 
 class Made(NamedTuple):
@@ -57,19 +60,39 @@ def read_made(place: str) -> Made | None:
         InputError: something else is there.
         OSError: it cannot be read.
     """
+    try:
+        with open_regular(place) as file:
+            made = _told(file)
+    except FileNotFoundError:
+        return None
+    if made is None:
+        raise InputError(f"{without_secrets(place)}: is in the way, and not of such a run; move it away")
+    return made
+
+
+def read_listed(url: str, size: int) -> Made | None:
+    """The same of an object, by one read of its end; None where that does not tell it.
+
+    Args:
+        url: of the parquet.
+        size: of the object, as it was listed.
+
+    Raises:
+        OSError: the read fails, as it does where the object is smaller by now.
+    """
+    return _told(io.BytesIO(storage.read_range(url, max(size - END, 0), size, patient=False)))
+
+
+def _told(file: BinaryIO) -> Made | None:
+    """What the end of a parquet says; None if it is not of such a run."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with open_regular(place) as file:
-            try:
-                told = parquet.read_metadata(file).metadata or {}
-                return Made(**json.loads(told[KEY.encode()]))
-            except (pyarrow.ArrowException, KeyError, TypeError, ValueError):
-                pass
-    except FileNotFoundError:
+        told = parquet.read_metadata(file).metadata or {}
+        return Made(**json.loads(told[KEY.encode()]))
+    except (pyarrow.ArrowException, KeyError, TypeError, ValueError):
         return None
-    raise InputError(f"{without_secrets(place)}: is in the way, and not of such a run; move it away")
 
 
 def write_made(place: str, rows: list[Row], made: Made) -> None:
@@ -100,7 +123,7 @@ def write_whole(place: str, content: bytes) -> None:
         OSError: it cannot be written.
     """
     if is_url(place):
-        write_object(place, content)
+        storage.write_object(place, content)
         return
     path = Path(place)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

@@ -22,6 +22,8 @@ from .shard import Shard, block, made_place, shard_at
 
 BLOCK = 10_000
 """Images of a block of a list."""
+TABLES = (*SUFFIXES, ".json", ".tsv")
+"""Whoever gives a URL that ends so wants a single file."""
 LOOSE = "images"
 """What the list of inputs is called that are neither shards nor lists."""
 
@@ -47,7 +49,7 @@ def check_out(request: Request) -> str:
     """The folder, which is there then, or the URL for the parquets.
 
     Raises:
-        InputError: no such folder, or one of other things, or one that holds an input.
+        InputError: no such folder, or one of other things, or one that holds an input; the URL of a table.
         OSError: it cannot be made.
     """
     out = str(request.out)
@@ -55,6 +57,11 @@ def check_out(request: Request) -> str:
         if out.lower().startswith(("http://", "https://")) or without_secrets(out) != out:
             why = "is no place to write to; give a URL such as s3://BUCKET/FOLDER"
             raise InputError(f"--out {without_secrets(out)}: {why}, without a query or a user")
+        if out.lower().endswith(TABLES):
+            why = "a single file is written on this machine only"
+            raise InputError(
+                f"--out {out}: {why}; give a path, or for a parquet of each shard a URL without suffix"
+            )
         return out.rstrip("/")
     path = Path(out)
     if not path.parent.is_dir():

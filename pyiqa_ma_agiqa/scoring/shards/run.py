@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -29,6 +30,7 @@ from ..settings import settings
 from .made import delete_parts, write_whole
 from .plan import check_out, shards_of
 from .shard import Shard
+from .there import with_those_there
 from .work import ABREAST, NAMED, Result, SharedScorer, Work, cannot_be_written, do_shard
 
 OUTAGE = 10
@@ -87,9 +89,10 @@ def score_shards(request: Request, job: Job) -> Tally:
     if request.engine == "ray":
         from .on_ray import shards_on_cluster
 
-        results = shards_on_cluster(shards_of(request, out), work, request.actors)
+        do = partial(shards_on_cluster, work=work, actors=request.actors)
     else:
-        results = _on_this_machine(shards_of(request, out), work)
+        do = partial(_on_this_machine, work=work)
+    results = with_those_there(shards_of(request, out), work, do)
     try:
         with closing(results):
             return _tally(_watched(results), began)

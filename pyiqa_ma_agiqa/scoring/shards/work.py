@@ -119,10 +119,9 @@ def do_shard(shard: Shard, work: Work, scorer: Callable[[], Scorer]) -> Result:
             stamp = shard.stamp()
         except (OSError, InputError) as error:
             raise told(shard, error) from None
+        if there and (kept := kept_result(shard, there, stamp, work)):
+            return kept
         changed = there is not None and there.stamp != stamp
-        if there and not (changed or work.restart or (work.retry_errors and there.failed)):
-            _check_same(place, there, work)
-            return Result(shard.name, there.images, there.failed, there.total)
         rows, stamp = rows_of(shard, _score(work.job, scorer), work.job.limits.max_bytes)
     except Unreadable as error:
         return Result(shard.name, problem=str(error), lost=error.lost)
@@ -135,6 +134,24 @@ def do_shard(shard: Shard, work: Work, scorer: Callable[[], Scorer]) -> Result:
     except OSError as error:
         raise cannot_be_written(work.out, error) from None
     return Result(shard.name, len(rows), len(failed), total, True, changed, errors=failed[:NAMED])
+
+
+def kept_result(shard: Shard, there: Made, stamp: str, work: Work) -> Result | None:
+    """The result of a shard whose parquet stays; None if it is to be made again.
+
+    Args:
+        shard: the shard.
+        there: what its parquet says.
+        stamp: of the shard as it is now.
+        work: what to do with shards.
+
+    Raises:
+        InputError: what would stay is of other settings.
+    """
+    if there.stamp != stamp or work.restart or (work.retry_errors and there.failed):
+        return None
+    _check_same(made_place(work.out, shard), there, work)
+    return Result(shard.name, there.images, there.failed, there.total)
 
 
 def cannot_be_written(out: str, error: OSError) -> InputError:
