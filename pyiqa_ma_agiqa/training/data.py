@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from ..errors import InputError
 from ..input_checks import read_tensor
