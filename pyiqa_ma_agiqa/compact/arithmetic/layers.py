@@ -16,7 +16,7 @@ LARGEST = 127
 """The largest integer of a weight, in size."""
 EXACT = 2**24
 """Every whole number up to this one is a float32."""
-UNPACKED = 16
+UNPACKED = 8
 """Products with a matrix before it is worth packing."""
 MIDDLE = 128
 """The level (0 to 255) that stands for zero where values have a sign."""
