@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 
 import pytest
 import torch
@@ -14,13 +13,7 @@ from torch.nn import functional as F
 from pyiqa_ma_agiqa.compact.arch import MAAGIQA
 from pyiqa_ma_agiqa.compact.arithmetic import floats, integers, machine
 from pyiqa_ma_agiqa.compact.arithmetic.exact import KEPT, exact_linear, exact_mean, exact_sum, rounded
-from pyiqa_ma_agiqa.compact.arithmetic.layers import (
-    MIDDLE,
-    UNPACKED,
-    QuantisedConvolution,
-    QuantisedLinear,
-    quantise,
-)
+from pyiqa_ma_agiqa.compact.arithmetic.layers import MIDDLE, QuantisedConvolution, QuantisedLinear, quantise
 
 THREADS = (1, 2, 3, 5, 7)
 FLOATS = [torch.float32, torch.float64]
@@ -172,26 +165,6 @@ def test_products_of_the_largest_integers(path, extremes, length):
     whole[0, 0] = weight[0, 1] = 0
     found = machine.integer_product(whole.float(), weight.to(torch.int8))
     assert torch.equal(found, (whole @ weight.t()).float())
-
-
-def test_products_with_a_packed_matrix(monkeypatch):
-    """The same integers before and after it is packed, and those of another matrix once it changes."""
-    if not machine._is_exact_packed_product():
-        pytest.skip("oneDNN does not multiply signed bytes exactly here")
-    monkeypatch.setattr(machine, "gains_by_packing", lambda device: True)
-    layer = QuantisedLinear(768, 96)
-    whole = torch.randint(-128, 128, (37, 768), generator=seeded(0)).float()
-    for _ in range(UNPACKED + 2):
-        assert torch.equal(layer.product(whole), machine.integer_product(whole, layer.weight))
-    assert layer._packed[1] is not None
-    with torch.no_grad():
-        layer.weight[5] = 3
-    assert torch.equal(layer.product(whole)[:, 5], 3 * whole.sum(1))
-    layer.set(torch.randn(96, 768, generator=seeded(1)), torch.zeros(96))
-    assert torch.equal(layer.product(whole), machine.integer_product(whole, layer.weight))
-    other = pickle.loads(pickle.dumps(layer))
-    assert other._packed == (None, None)
-    assert torch.equal(other.product(whole), layer.product(whole))
 
 
 def test_products_beyond_what_floats_hold(path):
