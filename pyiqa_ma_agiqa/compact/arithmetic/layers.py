@@ -92,13 +92,11 @@ class QuantisedLinear(_Packs):
 
     def product(self, whole: torch.Tensor) -> torch.Tensor:
         """W x for rows x (M, in) of whole numbers from -128 to 127, as floats: (M, out), exact."""
-        if not machine.gains_by_packing(whole.device):
-            return machine.integer_product(whole, self.weight)
         # Packing takes as long as some products gain by it: too long for one image.
         self._products += 1
-        if self._products <= UNPACKED:
-            return machine.integer_product(whole, self.weight)
-        return machine.packed_product(whole, self.packed(), len(self.weight))
+        if self._products > UNPACKED and machine.gains_by_packing(whole.device):
+            return machine.packed_product(whole, self.packed(), len(self.weight))
+        return machine.integer_product(whole, self.weight)
 
     def matrix(self) -> torch.Tensor:
         """(out, in) float32."""

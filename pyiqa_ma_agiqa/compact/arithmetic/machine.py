@@ -130,9 +130,20 @@ def _is_exact_packed_product() -> bool:
 
 def packed_product(whole: torch.Tensor, packed: torch.Tensor, outputs: int) -> torch.Tensor:
     """`integer_product` with a weight (N, K) of `pack`; N is `outputs`."""
-    ones, no_zero = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
+    return _multiply_packed(whole.to(torch.int8), packed, torch.ones(outputs), None, torch.float32)
+
+
+def _multiply_packed(
+    rows: torch.Tensor,
+    packed: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor | None,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """scale * integers + offset of rows of bytes, with or without a sign; see `convolve_packed`."""
+    no_zero = torch.zeros(len(scale), dtype=torch.int32)
     return torch.ops.onednn.qlinear_pointwise(
-        *(whole.to(torch.int8), 1.0, 0, packed, ones, no_zero, None, 1.0, 0, torch.float32, "none", [], "")
+        rows, 1.0, 0, packed, scale, no_zero, offset, 1.0, 0, dtype, "none", [], ""
     )
 
 
@@ -188,17 +199,14 @@ def convolve_packed(
         scale, offset: (out,).
         dtype: of the result.
     """
-    no_zero = torch.zeros(len(scale), dtype=torch.int32)
-    operators = torch.ops.onednn
     if side == 1:
         count, _, height, width = levels.shape
         rows = levels.permute(0, 2, 3, 1).reshape(-1, levels.shape[1])
-        result = operators.qlinear_pointwise(
-            rows, 1.0, 0, packed, scale, no_zero, offset, 1.0, 0, dtype, "none", [], ""
-        )
+        result = _multiply_packed(rows, packed, scale, offset, dtype)
         return result.view(count, height, width, -1).permute(0, 3, 1, 2)
+    no_zero = torch.zeros(len(scale), dtype=torch.int32)
     steps, pads = [stride, stride], [padding, padding]
-    return operators.qconv_pointwise(
+    return torch.ops.onednn.qconv_pointwise(
         *(levels, 1.0, 0, packed, scale, no_zero, offset, steps, pads, [1, 1], groups),
         *(1.0, 0, dtype, "none", [], ""),
     )

@@ -95,13 +95,13 @@ def listed(folder: str) -> dict[str, Facts]:
     }
 
 
-def read_range(url: str, start: int, end: int, patient: bool = True) -> bytes:
+def read_range(url: str, start: int, end: int, patience: float | None = None) -> bytes:
     """The bytes from `start` to `end`, both within the object.
 
     Args:
         url: of the object.
         start, end: of the range.
-        patient: whether to ask again where the store fails.
+        patience: seconds for which to ask again where the store fails; `PATIENCE` unless given.
 
     Raises:
         OSError: they cannot be had.
@@ -116,7 +116,6 @@ def read_range(url: str, start: int, end: int, patient: bool = True) -> bytes:
 
     if end <= start:
         return b""
-    patience = PATIENCE if patient else 0
     return _patiently(url, "cat_file", start=start, end=end, check=check, patience=patience)
 
 

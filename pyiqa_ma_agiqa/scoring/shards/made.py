@@ -80,7 +80,7 @@ def read_listed(url: str, size: int) -> Made | None:
     Raises:
         OSError: the read fails, as it does where the object is smaller by now.
     """
-    return _told(io.BytesIO(storage.read_range(url, max(size - END, 0), size, patient=False)))
+    return _told(io.BytesIO(storage.read_range(url, max(size - END, 0), size, patience=0)))
 
 
 def _told(file: BinaryIO) -> Made | None:
