@@ -25,8 +25,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pyiqa_ma_agiqa
 
-from .published_nets import published_checkpoint as published_checkpoint
-from .published_nets import published_net as published_net
 from .s3_server import s3 as s3
 
 # The same examples in every run, however slow the machine is.
@@ -215,12 +213,32 @@ def logged():
     logger.setLevel(level)
 
 
+# PyTorch and timm are imported by the processes of the tests alone, not by the one that waits for them.
+
+
 @pytest.fixture(scope="session")
-def tiny_owl2(published_checkpoint, tmp_path_factory):
+def published_net():
+    """The published network with the golden files' synthetic weights. Not to be changed by tests."""
+    from .published_nets import filled_net
+
+    return filled_net()
+
+
+@pytest.fixture(scope="session")
+def published_checkpoint(made_once):
+    """A random file of the published layout. Not to be changed by tests."""
+    from .published_nets import save_random_checkpoint
+
+    name = "weights.pth"
+    return made_once("published", lambda folder: save_random_checkpoint(folder / name)) / name
+
+
+@pytest.fixture(scope="session")
+def tiny_owl2(published_checkpoint, made_once):
     """Options of ma_agiqa_owl2: a tiny large model with vectors of full width, and full-size experts."""
     from .tiny_lmm import save_tiny_lmm
 
-    folder = save_tiny_lmm(tmp_path_factory.mktemp("lmm"), hidden=4096)
+    folder = made_once("tiny_lmm", lambda folder: save_tiny_lmm(folder, hidden=4096))
     return {"semantic_encoder": folder, "pretrained_model_path": published_checkpoint}
 
 
@@ -239,10 +257,10 @@ def quick_patch_features(branch, pixels):
 
 
 def with_a_short_tower(metric):
-    """A copy of `ma_agiqa` with the first alone of the twelve blocks of its tower, which are alike."""
+    """A copy of `ma_agiqa`, or of its network, with the first alone of the twelve like blocks of its tower."""
     from .passed_by import PassedBy
 
-    blocks = metric.net.encoder.blocks
+    blocks = getattr(metric, "net", metric).encoder.blocks
     return copy.deepcopy(metric, {id(block): PassedBy() for block in blocks[1:]})
 
 

@@ -37,17 +37,15 @@ def filled(names: Iterable[str]) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.fixture(scope="session")
-def published_net():
-    """The network with these weights and no semantic encoder. Not to be changed by tests."""
+def filled_net() -> MAAGIQAOwl2:
+    """The network with these weights and no semantic encoder."""
     with torch.device("meta"):
         net = MAAGIQAOwl2(pretrained=False)
     net.load_state_dict(filled(used_layout()), assign=True)
     return net.to(memory_format=torch.channels_last)
 
 
-@pytest.fixture(scope="session")
-def published_checkpoint(tmp_path_factory):
+def save_random_checkpoint(path: Path) -> None:
     """A random file of the published layout: 30 MB, since its tensors lie in one memory, each elsewhere."""
     sizes = [torch.Size(shape).numel() for shape, _ in official_layout().values()]
     values = 0.02 * torch.randn(max(sizes) + 8 * len(sizes), generator=torch.Generator().manual_seed(0))
@@ -55,9 +53,7 @@ def published_checkpoint(tmp_path_factory):
     for number, (name, (shape, _)) in enumerate(official_layout().items()):
         fixed = constant(name)
         state[name] = values[8 * number :][: sizes[number]].view(shape) if fixed is None else fixed
-    path = tmp_path_factory.mktemp("published") / "weights.pth"
     torch.save(state, path)
-    return path
 
 
 @contextmanager

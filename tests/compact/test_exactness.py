@@ -96,9 +96,9 @@ def test_alone_and_in_any_batch(short_metric, sides, channels, order, chunk, thr
 
 
 def test_the_whole_tower_too(metric, with_threads):
-    images = batch(3, 200, 300)
+    images = batch(2, 200, 300)
     alone = each_alone(metric, images)
-    for threads, order in ((1, [2, 1, 2, 0]), (7, [0, 1])):
+    for threads, order in ((1, [1, 0, 1]), (7, [0, 1])):
         with_threads(threads)
         assert_same(parts_of(metric, images[order]), {name: alone[name][order] for name in PARTS})
 
@@ -272,10 +272,10 @@ def test_a_loss_is_the_score_and_slopes_as_its_networks_in_floats(loss, short_me
 
 
 def test_every_part_has_a_gradient(loss):
-    for name in sorted(PARTS):
-        image = batch(1, 48, 64).requires_grad_()
-        parts_of(loss, image)[name].square().sum().backward()
-        assert image.grad.isfinite().all() and image.grad.abs().sum() > 0, name
+    image = batch(1, 48, 64).requires_grad_()
+    for name, part in parts_of(loss, image).items():
+        (slope,) = torch.autograd.grad(part.square().sum(), image, retain_graph=True)
+        assert slope.isfinite().all() and slope.abs().sum() > 0, name
 
 
 def test_a_loss_only_computes_a_gradient_that_is_asked_for(loss, short_metric, monkeypatch):

@@ -24,8 +24,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT 
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])
-def test_extreme_sizes(metric, height, width):
-    assert metric(batch(1, height, width)).isfinite().all()
+def test_extreme_sizes(short_metric, height, width):
+    assert short_metric(batch(1, height, width)).isfinite().all()
 
 
 def test_batches_larger_than_a_chunk_keep_their_order(short_metric, monkeypatch):
@@ -43,30 +43,30 @@ def test_batches_larger_than_a_chunk_keep_their_order(short_metric, monkeypatch)
     assert torch.equal(together, alone)
 
 
-def test_a_second_run_gives_exactly_the_same(metric):
+def test_a_second_run_gives_exactly_the_same(short_metric):
     image = batch(1, 200, 300)
-    assert torch.equal(metric(image), metric(image))
+    assert torch.equal(short_metric(image), short_metric(image))
 
 
-def test_gray_is_the_same_as_three_equal_channels(metric):
+def test_gray_is_the_same_as_three_equal_channels(short_metric):
     gray = batch(1, 64, 80, channels=1)
-    torch.testing.assert_close(metric(gray), metric(gray.expand(-1, 3, -1, -1)), rtol=0, atol=0)
+    torch.testing.assert_close(short_metric(gray), short_metric(gray.expand(-1, 3, -1, -1)), rtol=0, atol=0)
 
 
-def test_path_pillow_and_tensor_agree(metric, tmp_path):
+def test_path_pillow_and_tensor_agree(short_metric, tmp_path):
     pixels = picture(120, 90)
     path = tmp_path / "picture.png"
     Image.fromarray(pixels).save(path)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    scores = [metric(str(path)), metric(Image.open(path)), metric(tensor)]
+    scores = [short_metric(str(path)), short_metric(Image.open(path)), short_metric(tensor)]
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_parts_sum_to_the_score(metric):
+def test_parts_sum_to_the_score(short_metric):
     images = batch(2, 260, 180)
-    parts = metric.net(images, return_parts=True)
+    parts = short_metric.net(images, return_parts=True)
     assert parts["gate"].shape == parts["shares"].shape == (2, 3)
-    assert torch.equal(parts["score"], metric(images))
+    assert torch.equal(parts["score"], short_metric(images))
     torch.testing.assert_close(parts["shares"].sum(1, keepdim=True), parts["score"], rtol=0, atol=1e-5)
     torch.testing.assert_close(parts["quality_map"].mean((1, 2)), parts["shares"][:, 2], rtol=0, atol=1e-5)
 
@@ -77,11 +77,11 @@ def seen_by_the_experts(metric, images) -> tuple[torch.Tensor, torch.Tensor]:
     return summary, features.mean((2, 3))
 
 
-def test_shares_follow_the_formula(metric):
+def test_shares_follow_the_formula(short_metric):
     images = batch(2, 64, 64)
     with torch.no_grad():
-        summary, features = seen_by_the_experts(metric, images)
-        parts, net = metric.net(images, return_parts=True), metric.net
+        summary, features = seen_by_the_experts(short_metric, images)
+        parts, net = short_metric.net(images, return_parts=True), short_metric.net
         late = summary[:, 3:]
         verdicts = [
             net.semantic_expert(late[:, :, 0].flatten(1)),
@@ -146,9 +146,9 @@ def loss() -> torch.nn.Module:
 
 
 def test_as_loss_gives_finite_gradients(loss):
-    for size in ((64, 96), (512, 512)):
+    for net, size in ((loss, (64, 96)), (with_a_short_tower(loss), (512, 512))):
         image = batch(1, *size).requires_grad_()
-        loss(image).backward()
+        net(image).backward()
         assert image.grad.isfinite().all()
         assert image.grad.abs().sum() > 0
 
@@ -185,11 +185,11 @@ def test_gradient_is_the_slope_of_the_loss(loss):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_changes_nothing(metric, dtype):
+def test_autocast_changes_nothing(short_metric, dtype):
     images = torch.rand(1, 3, 224, 300, generator=torch.Generator().manual_seed(0))
-    expected = metric(images)
+    expected = short_metric(images)
     with torch.autocast("cpu", dtype):
-        got = metric(images)
+        got = short_metric(images)
     assert got.dtype == torch.float32
     assert torch.equal(got, expected)
 

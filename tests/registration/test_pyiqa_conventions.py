@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import pyiqa
 import pytest
@@ -9,31 +11,33 @@ import torch
 
 from pyiqa_ma_agiqa.mplug_owl2.encoder import QUANTISED, Owl2Encoder, quantisation
 from pyiqa_ma_agiqa.mplug_owl2.loading import load_folder
-from pyiqa_ma_agiqa.published.branch import QualityBranch
 from pyiqa_ma_agiqa.registration.configs import CONFIGS
 
 from ..conftest import quick_patch_features
 from ..images import batch
+from ..published_nets import light_branch
 
 names = pytest.mark.parametrize("name", sorted(CONFIGS))
 
 
 @pytest.fixture
-def create(tiny_owl2, monkeypatch):
+def create(tiny_owl2):
     """`pyiqa.create_metric`; the published system gets a tiny large model and random experts.
 
     Its variants differ in the precision of the large model alone, so the quality branch, which takes
     seconds an image, runs whole for one of them, once.
     """
 
-    def created(name, whole=False, **options):
-        if name == "ma_agiqa":
-            return pyiqa.create_metric(name, **options)
-        if name != "ma_agiqa_owl2" or not whole:
-            monkeypatch.setattr(QualityBranch, "patch_features", quick_patch_features)
-        return pyiqa.create_metric(name, **tiny_owl2, **options)
+    with ExitStack() as until_the_end:
 
-    return created
+        def created(name, whole=False, **options):
+            if name == "ma_agiqa":
+                return pyiqa.create_metric(name, **options)
+            if name != "ma_agiqa_owl2" or not whole:
+                until_the_end.enter_context(light_branch(quick_patch_features))
+            return pyiqa.create_metric(name, **tiny_owl2, **options)
+
+        yield created
 
 
 @names
