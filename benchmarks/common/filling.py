@@ -72,32 +72,10 @@ def at(file: str, keys: str) -> Callable[[Path], float]:
     return figure
 
 
-def of_entry(file: str, keys: str, words: str, figure: str) -> Callable[[Path], float]:
-    """A figure of the one entry, of those below some keys, whose name has certain words among others."""
-
-    def found(results: Path) -> float:
-        try:
-            names = [name for name in _below(read(results, file), keys) if words in name]
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} has no {keys} ({error!r})") from None
-        if len(names) != 1:
-            raise ValueError(f"{file} has {len(names)} entries with {words!r} at {keys}, one should be there")
-        return at(file, f"{keys}/{names[0]}/{figure}")(results)
-
-    return found
-
-
 def _below(found: Any, keys: str) -> Any:
     for key in keys.split("/"):
         found = found[int(key) if isinstance(found, list) else key]
     return found
-
-
-def difference(
-    minuend: Callable[[Path], float], subtrahend: Callable[[Path], float]
-) -> Callable[[Path], float]:
-    """Of two figures."""
-    return lambda results: minuend(results) - subtrahend(results)
 
 
 def filled(text: str, page: Page, blocks: Mapping[str, Block], results: Path) -> str:

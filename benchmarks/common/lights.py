@@ -6,18 +6,24 @@ gate and branch of each fold are those of the model that was trained for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import expit
 
 from benchmarks.common.folds import KNOWN, Fold
 from benchmarks.common.statistics_of_scores import pearson, srcc
-from pyiqa_ma_agiqa.compact.familiarity import CLOSES, QUANTILES, SLOPE
 from pyiqa_ma_agiqa.training.closed_form import Penalties, Seen, ridge
 from pyiqa_ma_agiqa.training.data import Ratings
-from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig, HeldOut, fit, held_out, prior
+from pyiqa_ma_agiqa.training.experts_stage import (
+    LATE,
+    ExpertsStageConfig,
+    fit,
+    gate_of,
+    of_known_images,
+    prior,
+    rating_noise,
+)
 
 ALL = np.ones(len(LATE), bool)
 OPEN, CLOSED, BY_FAMILIARITY = "open", "closed", "by familiarity"
@@ -50,24 +56,11 @@ class Images:
     def told(self, rows: np.ndarray, rater_weight: float) -> Seen:
         """What a fit is told of some of them, as `seen_by` of training has it, without degraded copies."""
         ratings = self.ratings
-        variance = ratings.deviation[rows].astype(np.float64) ** 2
-        noise = np.maximum(1 - rater_weight + rater_weight * variance / max(variance.mean(), 1e-12), 1e-3)
+        noise = rating_noise(ratings.deviation[rows], rater_weight)
         none = np.zeros((0, self.summaries.shape[1]), np.float32)
         return Seen(
             self.summaries[rows], ratings.mos[rows], ratings.generators[rows], noise, none, np.zeros(0, int)
         )
-
-
-def known_folds(count: int, config: ExpertsStageConfig) -> Iterator[np.ndarray]:
-    """The folds (count,) by which `calibrate` predicts known images."""
-    of_row = np.random.default_rng(config.seed).integers(config.folds, size=count)
-    return (of_row == fold for fold in np.unique(of_row))
-
-
-def of_known_images(seen: Seen, config: ExpertsStageConfig) -> tuple[HeldOut, np.ndarray]:
-    """Each fitted image by a fit to the other folds, and percentiles (101,) of their strangeness."""
-    found = held_out(seen, known_folds(len(seen), config), config)
-    return found, np.percentile(found.strangeness, np.linspace(0, 100, QUANTILES))
 
 
 def gates(images: Images, fold: Fold, config: ExpertsStageConfig) -> np.ndarray:
@@ -75,7 +68,7 @@ def gates(images: Images, fold: Fold, config: ExpertsStageConfig) -> np.ndarray:
     seen = images.told(fold.fitted, config.rater_weight)
     _, known = of_known_images(seen, config)
     _, _, strangeness = fit(seen, config).predict(images.summaries[fold.asked])
-    return expit((known[CLOSES] - strangeness) / (SLOPE * max(known[75] - known[25], 1e-6)))
+    return gate_of(strangeness, known)
 
 
 def regression(images: Images, fold: Fold, variance: np.ndarray, config: ExpertsStageConfig) -> np.ndarray:

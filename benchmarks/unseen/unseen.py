@@ -23,12 +23,12 @@ from benchmarks.common.agiqa3k import DEFAULT_DATA
 from benchmarks.common.features import official, summaries_of
 from benchmarks.common.folds import KNOWN, Fold, folds
 from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
-from benchmarks.common.lights import Images, of_known_images, of_unseen
+from benchmarks.common.lights import Images, of_unseen
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from benchmarks.common.statistics_of_scores import pearson, srcc
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, conformal
+from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig, conformal, of_known_images
 
 BESIDE = ("without_branch", "branch")
 """Scores beside the model's own, of which there is the agreement alone."""

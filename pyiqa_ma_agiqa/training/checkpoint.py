@@ -97,23 +97,6 @@ def refuse_other(path: Path, before: MadeOf, now: MadeOf) -> None:
         )
 
 
-def claim_folder(folder: Path, made_of: MadeOf) -> None:
-    """Bind a folder of results to what they are made of, at its first use.
-
-    Raises:
-        InputError: it holds results of something else.
-    """
-    path = folder / "made_of.json"
-    if not path.exists():
-        write_json(path, made_of)
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    refuse_other(path, before, made_of)
-
-
 def digest(contents: Iterable[bytes]) -> str:
     """SHA-256 of several contents, which says how they are divided."""
     whole = hashlib.sha256()

@@ -31,7 +31,7 @@ from .commit import running_commit
 from .crops import to_tensor
 from .data import Images, ImageSource, Ratings
 from .degradations import GRADES, DegradedCopies
-from .experts_stage import fit_experts, predict_experts
+from .experts_stage import fit_experts, predict_experts, rating_noise
 from .float_networks import FloatBranch, float_tower
 from .joining import join_branch
 from .quality_stage import (
@@ -109,9 +109,7 @@ def seen_by(
     """
     fitted = ratings.rows("train")
     summaries = summarise(images, fitted)
-    weight = recipe.experts.rater_weight
-    variance = ratings.deviation[fitted].astype(np.float64) ** 2
-    noise = np.maximum(1 - weight + weight * variance / max(variance.mean(), 1e-12), 1e-3)
+    noise = rating_noise(ratings.deviation[fitted], recipe.experts.rater_weight)
     rows = drawn(ratings, np.flatnonzero(ratings.everywhere), recipe.degraded)
     copies = DegradedCopies(images, rows)
     of_copies = summarise(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), summaries.shape[1])

@@ -8,7 +8,7 @@ branch joins the quality expert afterwards; see `joining.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,12 @@ class ExpertsStageConfig:
         check_range(self, generator_variance=(0, many), rater_weight=(0, 1))
         check_range(self, fall=(0, many), fall_noise=(1e-9, many))
         check_range(self, folds=(2, 16), seed=(0, 2**32 - 1))
+
+
+def rating_noise(deviation: np.ndarray, rater_weight: float) -> np.ndarray:
+    """Variance (M,) of the noise of each MOS, against that of all, from the raters' deviations (M,)."""
+    variance = deviation.astype(np.float64) ** 2
+    return np.maximum(1 - rater_weight + rater_weight * variance / max(variance.mean(), 1e-12), 1e-3)
 
 
 def prior(config: ExpertsStageConfig) -> np.ndarray:
@@ -132,13 +138,20 @@ class HeldOut:
 
     def scores(self, known: np.ndarray) -> np.ndarray:
         """MOS (M,) behind the gate that percentiles `known` (101,) give."""
-        spread = max(known[75] - known[25], 1e-6)
-        gate = expit((known[CLOSES] - self.strangeness) / (SLOPE * spread))
-        return self.alone + gate * (self.together - self.alone)
+        return self.alone + gate_of(self.strangeness, known) * (self.together - self.alone)
 
     def away(self, known: np.ndarray) -> np.ndarray:
         """Strangeness in interquartile ranges from the median of known images."""
-        return (self.strangeness - known[50]) / max(known[75] - known[25], 1e-6)
+        return (self.strangeness - known[50]) / _spread(known)
+
+
+def gate_of(strangeness: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Gate (M,) of images so strange, where known images have the percentiles `known` (101,)."""
+    return expit((known[CLOSES] - strangeness) / (SLOPE * _spread(known)))
+
+
+def _spread(known: np.ndarray) -> float:
+    return max(known[75] - known[25], 1e-6)
 
 
 def held_out(seen: Seen, parts: Iterable[np.ndarray], config: ExpertsStageConfig) -> HeldOut:
@@ -147,6 +160,17 @@ def held_out(seen: Seen, parts: Iterable[np.ndarray], config: ExpertsStageConfig
     for part in parts:
         found[:, part] = fit(seen.only(~part), config).predict(seen.summaries[part])
     return HeldOut(*found)
+
+
+def of_known_images(seen: Seen, config: ExpertsStageConfig) -> tuple[HeldOut, np.ndarray]:
+    """Each image by a fit to the other folds, and percentiles (101,) of their strangeness."""
+    found = held_out(seen, _folds(len(seen), config), config)
+    return found, np.percentile(found.strangeness, np.linspace(0, 100, QUANTILES))
+
+
+def _folds(count: int, config: ExpertsStageConfig) -> Iterator[np.ndarray]:
+    of_row = np.random.default_rng(config.seed).integers(config.folds, size=count)
+    return (of_row == fold for fold in np.unique(of_row))
 
 
 @dataclass
@@ -170,9 +194,7 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
     Split conformal prediction (Lei et al., *Distribution-free predictive inference for regression*, JASA
     2018) on known images; the growth is the smallest with which generators left out are covered, too.
     """
-    folds = np.random.default_rng(config.seed).integers(config.folds, size=len(seen))
-    of_known = held_out(seen, (folds == fold for fold in np.unique(folds)), config)
-    known = np.percentile(of_known.strangeness, np.linspace(0, 100, QUANTILES))
+    of_known, known = of_known_images(seen, config)
     off, away = np.abs(of_known.scores(known) - seen.mos), of_known.away(known)
 
     names, counts = np.unique(seen.generators, return_counts=True)

@@ -114,7 +114,9 @@ SRCC, PLCC = (
     filling.at("accuracy/official/result.json", f"metrics/ma_agiqa/agreement/{name}/value")
     for name in ("srcc", "plcc")
 )
-QUOTE = filling.Quote("SRCC {.3}, and PLCC {1} of ours", (SRCC, filling.difference(PLCC, SRCC)))
+QUOTE = filling.Quote(
+    "SRCC {.3}, and PLCC {1} of ours", (SRCC, lambda results: PLCC(results) - SRCC(results))
+)
 WHOLE = filling.Page(("accuracy", "precision"), (QUOTE,))
 
 
@@ -175,20 +177,6 @@ def test_a_figure_that_is_not_there_is_an_error(outdated):
     quote = filling.Quote("SRCC {.3},", (filling.at("accuracy/official/result.json", "images/none"),))
     with pytest.raises(ValueError, match="has no figure images/none"):
         outdated(PAGE, filling.Page((), (quote,)))
-
-
-def test_a_row_is_found_by_words_of_its_name(tmp_path):
-    rows = {"6 bits, float32": {"srcc": 0.5}, "weights of 4 bits": {"srcc": 0.25}}
-    (tmp_path / "a.json").write_text(json.dumps({"parts": [{"rows": rows}]}))
-    found = [filling.of_entry("a.json", "parts/0/rows", f"{bits} bits", "srcc")(tmp_path) for bits in (6, 4)]
-    assert found == [0.5, 0.25]
-    for keys, words, message in (
-        ("parts/0/rows", "bits", "has 2 entries with 'bits' at parts/0/rows"),
-        ("parts/0/rows", "8 bits", "has 0 entries"),
-        ("parts/1/rows", "6 bits", "has no parts/1/rows"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            filling.of_entry("a.json", keys, words, "srcc")(tmp_path)
 
 
 def test_pages_have_no_marks_for_results():

@@ -20,8 +20,9 @@ from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training.compact import seen_by
 from pyiqa_ma_agiqa.training.data import Ratings
-from pyiqa_ma_agiqa.training.experts_stage import LATE, fit
+from pyiqa_ma_agiqa.training.experts_stage import LATE, fit, of_known_images
 
+from ..conftest import with_a_short_tower
 from ..images import picture
 from .seen_images import BLEND, CONFIG, Trained, folds_of, informed, pixels_said, rated
 
@@ -153,7 +154,7 @@ def test_a_constant_width_holds_nine_of_ten_known_images(images, fold):
     one = fold["two"]
     width = unseen.constant_width(images, one.fitted, CONFIG)
     seen = images.told(one.fitted, CONFIG.rater_weight)
-    found, known = lights.of_known_images(seen, CONFIG)
+    found, known = of_known_images(seen, CONFIG)
     assert 0.9 <= (np.abs(found.scores(known) - seen.mos) <= width).mean() < 0.95
 
 
@@ -200,7 +201,7 @@ def test_features_are_kept_and_views_of_another_size_are_apart(tmp_path, monkeyp
     paths = [tmp_path / f"{row}.png" for row in range(3)]
     numbers = np.arange(3, dtype=np.float32)
     ratings = Ratings(paths, numbers, np.array(["train"] * 3), numbers > 0, np.array(["a"] * 3), numbers)
-    model, cache = MAAGIQA(), tmp_path / "cache"
+    model, cache = with_a_short_tower(MAAGIQA()), tmp_path / "cache"
     whole = features.seen(model, ratings, cache)
     small = features.summaries_of(model, ratings, cache, side=224)
     assert whole.summaries.shape == small.shape == (3, len(LATE)) and whole.features.shape == (3, 1280)

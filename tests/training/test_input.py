@@ -310,13 +310,6 @@ def test_a_batch_larger_than_the_train_part(tmp_path):
         Run(torch.nn.Linear(1, 1), [], QualityStageConfig(), 0, tmp_path / "quality.pt", {})
 
 
-def test_a_folder_of_results_is_of_one_origin(tmp_path):
-    checkpoint.claim_folder(tmp_path, {"weights": "a"})
-    checkpoint.claim_folder(tmp_path, {"weights": "a"})
-    with pytest.raises(InputError, match=r"made_of\.json: of a run with other weights"):
-        checkpoint.claim_folder(tmp_path, {"weights": "b"})
-
-
 def test_digests_differ_where_contents_do(tmp_path):
     for name, content in (("a", b"ab"), ("b", b"c"), ("c", b"a"), ("d", b"bc")):
         (tmp_path / name).write_bytes(content)
