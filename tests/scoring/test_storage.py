@@ -148,7 +148,7 @@ def test_what_no_patience_mends(s3):
         storage.facts("s3://no-such-bucket/none")
     with pytest.raises(IsADirectoryError):
         storage.facts(URL.rpartition("/")[0])
-    with pytest.raises(InputError, match=r"nothing://x: no such store .*check the URL"):
+    with pytest.raises(InputError, match=r"nothing://x: cannot be opened .*check the URL, and the cred"):
         storage.facts("nothing://x")
 
 

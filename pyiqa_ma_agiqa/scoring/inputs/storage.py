@@ -269,7 +269,7 @@ def _store(url: str) -> tuple[Any, str]:
     """The store of a URL, and the object's name in it.
 
     Raises:
-        InputError: there is no such kind of store, or its driver is missing.
+        InputError: there is no such kind of store, its driver is missing, or it finds no credentials.
     """
     from fsspec.core import url_to_fs
 
@@ -281,7 +281,8 @@ def _store(url: str) -> tuple[Any, str]:
             "pip install 'pyiqa-ma-agiqa[storage]'"
         ) from None
     except ValueError as error:
-        raise InputError(f"{without_secrets(url)}: no such store ({_told(error)}); check the URL") from None
+        why = f"cannot be opened ({_told(error)}); check the URL, and the credentials of its store's driver"
+        raise InputError(f"{without_secrets(url)}: {why}") from None
     return store, path
 
 
