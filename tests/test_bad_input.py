@@ -19,6 +19,8 @@ from pyiqa.utils.img_util import imread2tensor
 from pyiqa_ma_agiqa import InputError, WeightsError
 from pyiqa_ma_agiqa.input_checks import check_tensor, read_tensor
 
+from .conftest import with_a_short_tower
+
 
 def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
@@ -29,6 +31,11 @@ def encoded(image, kind="PNG", **options):
 def truncated(photo, kind, share=0.6):
     content = encoded(photo, kind)
     return content[: int(len(content) * share)]
+
+
+@pytest.fixture(scope="module")
+def untrained_metric(untrained_metric):
+    return with_a_short_tower(untrained_metric)
 
 
 @pytest.fixture
@@ -132,13 +139,14 @@ class TestFiles:
         assert message.startswith(f"{path}: ")
         assert f"grey pixels (mode {mode}, TIFF) have no defined range" in message
 
-    def test_folder_with_one_broken_image_on_the_command_line(self, tmp_path, photo, monkeypatch, capsys):
+    def test_folder_with_one_broken_image_on_the_command_line(
+        self, tmp_path, photo, untrained_metric, monkeypatch
+    ):
         import pyiqa.pyiqa_cmd as command
 
         photo.save(tmp_path / "a.png")
         (tmp_path / "b.jpg").write_bytes(truncated(photo, "JPEG"))
-        original = command.create_metric
-        monkeypatch.setattr(command, "create_metric", lambda *a, **k: original(*a, pretrained=False, **k))
+        monkeypatch.setattr(command, "create_metric", lambda name, **_: {"ma_agiqa": untrained_metric}[name])
         monkeypatch.setattr(sys, "argv", ["pyiqa", "ma_agiqa", "-t", str(tmp_path), "--device", "cpu"])
         with pytest.raises(InputError) as caught:
             command.main()

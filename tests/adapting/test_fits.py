@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pyiqa_ma_agiqa import InputError
 from pyiqa_ma_agiqa.adapting import of_ratings as closed_form
+from pyiqa_ma_agiqa.adapting import validation
 from pyiqa_ma_agiqa.adapting.fitting import of_choices, of_ratings
 from pyiqa_ma_agiqa.adapting.of_choices import Utility, fit_choices, within
 from pyiqa_ma_agiqa.adapting.of_ratings import affine, fit_ratings
@@ -17,6 +18,13 @@ from pyiqa_ma_agiqa.adapting.strength import STRENGTHS, chosen
 from pyiqa_ma_agiqa.adapting.validation import compared, rmse, share_right, srcc
 
 NONE = STRENGTHS[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "REPEATS", 200)
+        yield
 
 
 def made_up(count: int, taste: float, seed: int = 0) -> tuple[Seen, np.ndarray]:

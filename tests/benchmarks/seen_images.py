@@ -55,7 +55,7 @@ class Trained:
 
     def __init__(self, images: Images) -> None:
         torch.manual_seed(0)
-        self.images, self.model = images, MAAGIQA(pretrained=False)
+        self.images, self.model = images, MAAGIQA()
         self.before: dict[str, dict[str, torch.Tensor]] = {}
         self.head = nn.Linear(1280, 1)
         nn.init.normal_(self.head.weight, std=0.005)

@@ -19,6 +19,7 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training.experts_stage import LATE
 
+from ..conftest import with_a_short_tower
 from ..images import picture
 from ..rated import write_images
 from .seen_images import BLEND, CONFIG, folds_of, informed, rated
@@ -42,8 +43,13 @@ def images(where: np.ndarray) -> Images:
 
 
 @pytest.fixture(scope="module")
-def model():
+def whole_model():
     return MAAGIQA()
+
+
+@pytest.fixture(scope="module")
+def model(whole_model):
+    return with_a_short_tower(whole_model)
 
 
 @pytest.fixture(autouse=True)
@@ -144,29 +150,30 @@ def test_tenths_of_the_mos_begin_with_the_lowest():
 def test_fewer_bits_change_the_weights_more(model):
     """Of a linear map and of both kinds of convolutions, which count in steps of their own."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    for name in ("encoder.blocks.11.fc1", "branch.blocks.3.expand", "branch.blocks.3.project"):
+    fewer_bits = {bits: precision.restored(model, bits) for bits in (8, 6, 4)}
+    for name in ("encoder.blocks.0.fc1", "branch.blocks.3.expand", "branch.blocks.3.project"):
         layer = model.get_submodule(name)
-        others = {bits: precision.restored(model, bits).get_submodule(name) for bits in (8, 6, 4)}
+        others = {bits: other.get_submodule(name) for bits, other in fewer_bits.items()}
         change = {bits: (other.matrix() - layer.matrix()).abs().max() for bits, other in others.items()}
         assert change[8] < change[6] < change[4]
         assert len(others[4].matrix()[0].unique()) <= 15
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name])
     # What is zero stays zero: levels of 128 give the same as before, but for the rounding of biases.
-    expand, fewer = (net.branch.blocks[3].expand for net in (model, precision.restored(model, 4)))
+    expand, fewer = (net.branch.blocks[3].expand for net in (model, fewer_bits[4]))
     middle = torch.full((1, expand.weight.shape[1], 8, 8), 128.0)
     assert fewer.matrix().sub(expand.matrix()).abs().max() > 0.01
     apart = floats.convolve(fewer, middle) - floats.convolve(expand, middle)
     assert apart.abs().mean() < 0.1
     pixels = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
-    assert precision.restored(model, 8)(pixels).item() == pytest.approx(model(pixels).item(), abs=0.1)
+    assert fewer_bits[8](pixels).item() == pytest.approx(model(pixels).item(), abs=0.1)
 
 
 @torch.inference_mode()
-def test_activations_that_are_not_rounded_score_nearly_the_same(model):
+def test_activations_that_are_not_rounded_score_nearly_the_same(whole_model):
     pixels = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
-    expected = model(pixels)
-    found = precision.without_rounding(model)(pixels)
+    expected = whole_model(pixels)
+    found = precision.without_rounding(whole_model)(pixels)
     assert found.shape == (1, 1) and not torch.equal(found, expected)
     assert found.item() == pytest.approx(expected.item(), abs=0.1)
 

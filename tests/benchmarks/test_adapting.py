@@ -34,7 +34,7 @@ def measured():
 
     def model_without(generator, data, runs):
         asked.append((generator, data, runs))
-        model = MAAGIQA(pretrained=False)
+        model = MAAGIQA()
         adapting.fit_alone(model, summaries[names != generator], mos[names != generator])
         return model
 
@@ -75,7 +75,7 @@ def test_the_experts_fitted_alone_know_nothing_else():
     rng = np.random.default_rng(1)
     summaries = rng.standard_normal((40, len(LATE)), np.float32)
     mos = rng.uniform(0, 5, 40).astype(np.float32)
-    used, new = MAAGIQA(pretrained=False), MAAGIQA(pretrained=False)
+    used, new = MAAGIQA(), MAAGIQA()
     adapting.fit_alone(used, summaries[20:], mos[20:])
     for model in (used, new):
         adapting.fit_alone(model, summaries[:20], mos[:20])

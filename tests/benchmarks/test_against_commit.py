@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_commit_that_is_not_there_is_one_line(repository):
         pass
 
 
-def test_a_process_scores_with_the_package_of_its_tree(tmp_path):
+def test_a_process_scores_with_the_package_of_its_tree():
     worker = against_commit.Worker(ROOT, {}, floats=True, threads=1)
     try:
         assert worker.facts["peak_memory_increase_mib"] > 50 and worker.facts["load_seconds"] > 0
@@ -102,7 +103,17 @@ def test_a_process_scores_with_the_package_of_its_tree(tmp_path):
     finally:
         worker.close()
     assert worker.process.returncode == 0
-    # A tree without the package leaves what is installed.
+
+
+def test_a_tree_without_the_package_leaves_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYIQA_MA_AGIQA_DISABLE", "1")
+    monkeypatch.setattr("sys.path", sys.path.copy())
+    with pytest.raises(ImportError, match=f"the package came from .*, not from {tmp_path}"):
+        version_worker.use(tmp_path)
+
+
+def test_a_version_that_ends_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match=f"{tmp_path}: this version ended with 1"):
         against_commit.Worker(tmp_path, {}, floats=False, threads=1)
 

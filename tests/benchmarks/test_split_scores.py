@@ -16,6 +16,11 @@ from pyiqa_ma_agiqa.input_checks import read_tensor
 from ..rated import rated_folder
 
 
+@pytest.fixture(autouse=True)
+def towers(short_towers):
+    yield
+
+
 def test_scores_of_a_run_on_another_split_are_kept(tmp_path, monkeypatch):
     """With its weights, on the test part of its own split; accuracy.py reads them."""
     data, trained = rated_folder(tmp_path, count=18), tmp_path / "run"

@@ -12,9 +12,16 @@ from benchmarks.common import tables
 from benchmarks.speed import where_time_goes
 from pyiqa_ma_agiqa.compact.arithmetic import integers
 
+from ..conftest import with_a_short_tower
+
 
 def wait(milliseconds: int) -> None:
     time.sleep(milliseconds / 1000)
+
+
+@pytest.fixture(scope="module")
+def metric(untrained_metric):
+    return with_a_short_tower(untrained_metric)
 
 
 def test_a_step_does_not_count_the_time_of_those_it_calls():
@@ -35,13 +42,13 @@ def test_a_step_does_not_count_the_time_of_those_it_calls():
     assert found["scales"] < found[where_time_goes.PRODUCTS]
 
 
-def test_parts_make_up_a_score_that_stays_the_same(untrained_metric):
+def test_parts_make_up_a_score_that_stays_the_same(metric):
     image = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(0))
-    expected, attend = untrained_metric(image), integers.attend
+    expected, attend = metric(image), integers.attend
     scores = []
     with torch.inference_mode():
         began = time.perf_counter()
-        parts = where_time_goes.of_parts(lambda: scores.append(untrained_metric(image)))
+        parts = where_time_goes.of_parts(lambda: scores.append(metric(image)))
         taken = time.perf_counter() - began
     assert torch.equal(scores[0], expected)
     assert integers.attend is attend
@@ -50,10 +57,10 @@ def test_parts_make_up_a_score_that_stays_the_same(untrained_metric):
     assert 0.5 * taken < sum(parts.values()) <= taken
 
 
-def test_the_result_reaches_its_table(tmp_path, monkeypatch, untrained_metric):
+def test_the_result_reaches_its_table(tmp_path, monkeypatch, metric):
     threads = torch.get_num_threads()
     monkeypatch.setattr(where_time_goes, "SIDE", 64)
-    monkeypatch.setattr(where_time_goes, "create", lambda name: untrained_metric)
+    monkeypatch.setattr(where_time_goes, "create", lambda name: metric)
     words = ["--rounds", "1", "--threads", "1", "--out", str(tmp_path / "speed")]
     monkeypatch.setattr("sys.argv", ["where_time_goes.py", *words])
     try:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pyiqa_ma_agiqa.command.main import main
+from pyiqa_ma_agiqa.comparing import score_sets
 from pyiqa_ma_agiqa.comparing.score_sets import holds_images, read_scores, score_folder
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.names import escape
@@ -19,6 +20,7 @@ from pyiqa_ma_agiqa.scoring.columns import output_columns
 from pyiqa_ma_agiqa.scoring.origins import origin_here, with_origin
 from pyiqa_ma_agiqa.scoring.rows.output import WRITERS, write_output
 
+from ..conftest import with_a_short_tower
 from ..images import picture
 
 OLD = np.random.default_rng(3).normal(2.5, 0.5, 40)
@@ -313,7 +315,7 @@ def test_files_that_cannot_be_written_are_one_line(files, tmp_path, capsys):
         assert error.count("\n") == 1 and target in error
 
 
-def test_folders_are_scored(tmp_path, capsys):
+def test_folders_are_scored(tmp_path, capsys, monkeypatch):
     paths = [tmp_path / "old" / "x.png", tmp_path / "new" / "x.png", tmp_path / "new" / "deep" / "y.jpg"]
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -321,9 +323,12 @@ def test_folders_are_scored(tmp_path, capsys):
     (tmp_path / "new" / "broken.png").write_bytes(paths[0].read_bytes()[:400])
     (tmp_path / "new" / "notes.txt").touch()
     sides = [str(tmp_path / "old"), str(tmp_path / "new")]
+    metric = with_a_short_tower(pyiqa.create_metric("ma_agiqa"))
+    # The command keeps its scorer: another test's is not to be taken, nor this one kept.
+    monkeypatch.setattr(score_sets, "_scorer", score_sets._scorer.__wrapped__)
+    monkeypatch.setattr(pyiqa, "create_metric", lambda name, device: {"ma_agiqa": metric}[name].to(device))
     assert main(["compare", *sides, "--json", str(tmp_path / "c.json")]) == 1
     content = json.loads((tmp_path / "c.json").read_text())
-    metric = pyiqa.create_metric("ma_agiqa")
     scores = [metric(str(path)).item() for path in paths]
     assert content["a"]["mean"]["value"] == pytest.approx(scores[0], abs=1e-3)
     assert content["b"]["mean"]["value"] == pytest.approx(np.mean(scores[1:]), abs=1e-3)

@@ -29,7 +29,7 @@ from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.wording import acquaintance, expected, spread
 from pyiqa_ma_agiqa.weights.manifest import load_manifest
 
-from ..conftest import ROOT, quick_patch_features
+from ..conftest import ROOT, quick_patch_features, with_a_short_tower
 from ..published_nets import random_semantic
 from .made import HOSTILE, Text
 
@@ -38,7 +38,13 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
 
 @pytest.fixture(scope="module")
 def metric():
-    return pyiqa.create_metric("ma_agiqa", device="cpu")
+    return with_a_short_tower(pyiqa.create_metric("ma_agiqa", device="cpu"))
+
+
+@pytest.fixture
+def at_hand(metric, monkeypatch):
+    """The command takes the metric of these tests."""
+    monkeypatch.setattr(pyiqa, "create_metric", lambda name, device: {"ma_agiqa": metric}[name])
 
 
 def told(example: Path) -> float:
@@ -149,7 +155,7 @@ def test_other_weights_have_no_reference(tmp_path, metric):
 
     copy = shutil.copy(shipped_weights(), tmp_path / "mine.safetensors")
     tuned = pyiqa.create_metric("ma_agiqa", pretrained_model_path=copy, device="cpu")
-    explained = explain(EXAMPLES[1], tuned)
+    explained = explain(EXAMPLES[1], with_a_short_tower(tuned))
     assert explained.score == explain(EXAMPLES[1], metric).score
     assert explained.percentile is explained.typical is explained.differences is None
 
@@ -195,7 +201,7 @@ def test_the_columns_hold_all_predictions(predictions):
 # The command
 
 
-def test_the_command(tmp_path, capfd):
+def test_the_command(at_hand, tmp_path, capfd):
     folders = [tmp_path / "one", tmp_path / "two"]
     for number, folder in enumerate(folders):
         folder.mkdir()
@@ -231,7 +237,7 @@ def test_all_images_explained_is_success(tmp_path, capfd):
     assert f"{explained.score:.2f}, {expected(explained)}; {acquaintance(explained)}; percentile " in said
 
 
-def test_limits_can_be_set(tmp_path, capfd):
+def test_limits_can_be_set(at_hand, tmp_path, capfd):
     arguments = ["explain", str(EXAMPLES[0]), "--out", str(tmp_path), "--device", "cpu"]
     assert main([*arguments, "--max-pixels", "1000"]) == 1
     assert "512 x 512 pixels are more than --max-pixels 1000" in capfd.readouterr().err
@@ -240,7 +246,7 @@ def test_limits_can_be_set(tmp_path, capfd):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capfd):
+def test_a_folder_that_cannot_be_written_is_one_line(at_hand, tmp_path, capfd):
     (tmp_path / "file").touch()
     out = str(tmp_path / "file")
     assert main(["explain", str(EXAMPLES[0]), "--out", out, "--device", "cpu"]) == 2
