@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ STANDING = "standing"
 # the server does not have this process's path, and would find another package's folder of that name.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer"])
+
+
+def get_ready() -> None:
+    """Have the server import what it imports, beside what this process does before its first run."""
+    ensure_running()
 
 
 def _command(words: list[str], folder: str, log: str, before: Callable[[], None] | None) -> None:

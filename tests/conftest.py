@@ -153,6 +153,7 @@ def wheel(made_once):
     def build(folder: Path) -> None:
         checkout = copy_checkout(folder / "checkout")
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
+        command += ["--config-setting=--build-option=--compression=stored"]  # weights, which take seconds
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -257,7 +258,7 @@ def quick_patch_features(branch, pixels):
 
 
 def with_a_short_tower(metric):
-    """A copy of `ma_agiqa`, or of its network, with the first alone of the twelve like blocks of its tower."""
+    """A copy of `ma_agiqa`, or its network, with the first alone of the tower's twelve blocks, all alike."""
     from .passed_by import PassedBy
 
     blocks = getattr(metric, "net", metric).encoder.blocks

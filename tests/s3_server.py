@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -22,6 +23,7 @@ import pytest
 
 KEY, SECRET = "AKIATESTTESTTEST", "sEcReTsEcReTsEcReT"
 BUCKET = "images"
+MADE = re.compile(rf"/{BUCKET}/made/.*\.parquet")
 SECONDS_TO_START = 60
 
 
@@ -47,8 +49,8 @@ class S3Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def start(self) -> S3Server:
-        self.fail()
+    def start(self, **faults: int) -> S3Server:
+        self.fail(**faults)
         command = [sys.executable, "-m", "tests.s3_server", str(self.folder), str(self.port)]
         with open(self.folder / "log", "ab") as log:
             place = Path(__file__).resolve().parent.parent
@@ -68,7 +70,8 @@ class S3Server:
 
     def fail(self, **faults: int) -> None:
         """How many of the next requests for objects are answered with `unavailable` (503), and then with
-        a `reset` of the connection; with `denied` above 0, all writes are refused."""
+        a `reset` of the connection; with `denied` above 0, all writes are refused. When there are `made`
+        parquets below made/, further ones wait for it to be told more."""
         part = self.folder / "faults-part"
         part.write_text(json.dumps(faults))
         part.replace(self.folder / "faults.json")
@@ -109,13 +112,16 @@ def _free_port() -> int:
 class _Faulty:
     """The application behind it, with the faults of the folder's file."""
 
-    def __init__(self, application, folder: Path) -> None:
+    def __init__(self, application, folder: Path, made: set[str]) -> None:
         self.application = application
         self.file = folder / "faults.json"
         self.told, self.faults = -1, {}
+        self.made = made
         self.lock = threading.Lock()
 
     def __call__(self, environ, start_response):
+        while not self._may_be_made(environ):
+            time.sleep(0.01)
         fault = self._next_fault(environ)
         if fault == "reset":
             connection = environ["werkzeug.socket"]
@@ -131,13 +137,27 @@ class _Faulty:
             return [f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()]
         return self.application(environ, start_response)
 
+    def _listen(self) -> None:
+        told = self.file.stat().st_mtime_ns
+        if told != self.told:
+            self.told, self.faults = told, json.loads(self.file.read_text())
+
+    def _may_be_made(self, environ) -> bool:
+        path = environ["PATH_INFO"]
+        if environ["REQUEST_METHOD"] != "PUT" or not MADE.fullmatch(path):
+            return True
+        with self.lock:
+            self._listen()
+            may = path in self.made or len(self.made) < self.faults.get("made", sys.maxsize)
+            if may:
+                self.made.add(path)
+            return may
+
     def _next_fault(self, environ) -> str:
         if environ["PATH_INFO"].count("/") < 2:
             return ""
         with self.lock:
-            told = self.file.stat().st_mtime_ns
-            if told != self.told:
-                self.told, self.faults = told, json.loads(self.file.read_text())
+            self._listen()
             if self.faults.get("denied") and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
                 return "denied"
             for name in ("unavailable", "reset"):
@@ -157,10 +177,13 @@ def serve(folder: Path, port: int) -> None:
     backend.create_bucket(BUCKET, "us-east-1")
     kept = folder / "objects"
     kept.mkdir(exist_ok=True)
+    names = []
     for file in kept.iterdir():
-        backend.put_object(BUCKET, unquote(file.name), file.read_bytes())
+        names.append(unquote(file.name))
+        backend.put_object(BUCKET, names[-1], file.read_bytes())
         file.unlink()
-    application = _Faulty(DomainDispatcherApplication(create_backend_app), folder)
+    made = {path for name in names if MADE.fullmatch(path := f"/{BUCKET}/{name}")}
+    application = _Faulty(DomainDispatcherApplication(create_backend_app), folder, made)
     server = make_server("127.0.0.1", port, application, threaded=True)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()

@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
         sent: bytes of bodies sent for each path.
         drops: how many more answers of /dropped and of the hub's files break off half-way.
         pace: seconds between the pieces of /slow.
+        held_at: of /slow so many bytes come, until this is raised.
     """
 
     daemon_threads = True
@@ -38,7 +39,8 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.drops = 0
-        self.pace = 0.05
+        self.pace = 0.0
+        self.held_at = float("inf")
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, path: str = "") -> str:
@@ -102,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         size = 16384 if path == "/slow" else len(content) or 1
         for start in range(0, len(content), size):
             piece = content[start : start + size]
+            while path == "/slow" and start >= self.server.held_at:
+                time.sleep(0.01)
             self.wfile.write(piece)
             self.server.sent[path] += len(piece)
             if path == "/slow":

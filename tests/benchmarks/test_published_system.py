@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from benchmarks.published_system import language_model, published_branch, random_published
 from benchmarks.published_system import published_full_size as full_size
 
+from ..conftest import ROOT
 from ..tiny_lmm import tiny_config
 
 
@@ -28,8 +30,21 @@ def test_full_size_is_the_published_one():
     assert max(largest) <= full_size.FULL.shard_bytes and len(parts) < 15
 
 
+LIGHT = """
+from pyiqa.pyiqa_cmd import main
+from tests.conftest import quick_patch_features
+from tests.published_nets import light_branch
+with light_branch(quick_patch_features):
+    main()
+"""
+"""pyiqa's command without the backbone of the quality branch, which has tests of its own."""
+
+
 def test_from_a_file_brought_by_hand_to_a_score(tmp_path, monkeypatch):
     """The whole script, as at full size: weights written, imported, and read by pyiqa's own command."""
+    assert full_size.PYIQA[1:] == ["-c", "from pyiqa.pyiqa_cmd import main; main()"]
+    monkeypatch.setattr(full_size, "PYIQA", [sys.executable, "-c", LIGHT])
+    monkeypatch.chdir(ROOT)
     examples = tmp_path / "examples"
     examples.mkdir()
     for name in ("landscape.png", "landscape_blur.png"):

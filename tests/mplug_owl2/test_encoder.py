@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.published_system.random_published import write_model
 from pyiqa_ma_agiqa import InputError, WeightsError
 from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Model, Owl2Encoder
 from pyiqa_ma_agiqa.mplug_owl2.encoder import CHUNK
@@ -295,7 +296,9 @@ print((status("VmHWM") - before) / weights, weights)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NO /proc AT HAND: memory not measured")
 def test_loading_holds_the_weights_once(folder, tmp_path):
     changes = {"num_hidden_layers": 8, "intermediate_size": 1536, "head_dim": 64}
-    large = save_tiny_lmm(tmp_path / "large", hidden=1024, **changes)
+    large = tmp_path / "large"
+    write_model(large, tiny_config(hidden=1024) | changes, shard_bytes=40_000_000)
+    assert len(list(large.glob("*.bin"))) > 2
     printed = subprocess.run(
         [sys.executable, "-c", PEAK, str(large), str(folder)], capture_output=True, text=True, check=True
     ).stdout

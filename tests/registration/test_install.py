@@ -74,8 +74,29 @@ sys.__stdout__.write("\\n" + json.dumps([pyiqa_ma_agiqa.__file__, load_manifest(
 """
 
 
-def test_found_without_import_from_the_wheel(installed):
-    file, manifest = json.loads(installed.run("-c", USE).stdout.splitlines()[-1])
+# pyiqa's command, where it has been used already: importing it takes seconds.
+COMMAND = """
+print(flush=True)
+sys.argv = ["pyiqa", "ma_agiqa", "piqe", "-v", "--device", "cpu", "-t", sys.argv[1]]
+import runpy
+runpy.run_module("pyiqa.pyiqa_cmd", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def used(installed, photo, tmp_path_factory):
+    """Two images, what a process printed that used the wheel, and what it printed as it scored them."""
+    folder = tmp_path_factory.mktemp("photos")
+    files = [folder / "a.png", folder / "b.jpg"]
+    for file in files:
+        photo.save(file)
+    printed = installed.run("-c", USE + COMMAND, str(folder)).stdout.splitlines()
+    use = next(number for number, line in enumerate(printed) if line.startswith("["))
+    return files, json.loads(printed[use]), "\n".join(printed[use + 1 :])
+
+
+def test_found_without_import_from_the_wheel(installed, used):
+    file, manifest = used[1]
     assert file == str(installed.site / "pyiqa_ma_agiqa" / "__init__.py")
     assert manifest == json.loads((ROOT / "weights_manifest.json").read_text())
 
@@ -99,17 +120,13 @@ def test_turned_off_also_once_pyiqa_has_asked_its_entry_points(installed):
     assert installed.run("-c", code, PYIQA_MA_AGIQA_DISABLE="1").stdout.endswith("True False True")
 
 
-def test_command_line(installed, tmp_path, photo):
-    for name in ("a.png", "b.jpg"):
-        photo.save(tmp_path / name)
-    command = ("-m", "pyiqa.pyiqa_cmd", "ma_agiqa", "piqe", "-v", "--device", "cpu", "-t")
-    printed = installed.run(*command, str(tmp_path)).stdout
+def test_command_line(used):
+    files, _, printed = used
     results = ast.literal_eval(re.sub(r"np\.float64\((.*?)\)", r"\1", printed[printed.index("{") :]))
     assert results.keys() == {"ma_agiqa", "piqe"}
-    files = {str(tmp_path / "a.png"), str(tmp_path / "b.jpg")}
     for scores in results.values():
-        assert scores.keys() == files | {"mean"}
-        assert scores["mean"] == pytest.approx(sum(scores[file] for file in files) / 2)
+        assert scores.keys() == {*map(str, files), "mean"}
+        assert scores["mean"] == pytest.approx(sum(scores[str(file)] for file in files) / 2)
 
 
 @pytest.mark.parametrize("mode", ["lenient", "strict"])

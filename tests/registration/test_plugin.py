@@ -33,6 +33,7 @@ from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS, guard
 from ..conftest import ROOT, with_a_short_tower
 
 MOST_MODULES = 80
+DEEP = (np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)
 
 
 def fresh(code, *arguments, **variables):
@@ -121,9 +122,49 @@ sys.__stdout__.write("\\n" + json.dumps([before, after, modules, type(ours.net).
 """
 
 
+# The same of a pickled metric: its first error, then its score.
+UNPICKLE = """
+import json, pickle, sys
+metric = pickle.load(open(sys.argv[1], "rb"))
+try:
+    metric("no.png")
+except Exception as error:
+    told = f"{type(error).__name__} {error}"
+sys.__stdout__.write("\\n" + json.dumps([told, metric(sys.argv[2]).item()]) + "\\n")
+"""
+
+
 @pytest.fixture(scope="module")
-def others():
-    return json.loads(fresh(OTHERS).splitlines()[-1])
+def deep_path(tmp_path_factory):
+    """A 16-bit grey image, which pyiqa's own reader turns white."""
+    path = tmp_path_factory.mktemp("deep") / "deep.png"
+    Image.fromarray(DEEP).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def in_fresh_process(untrained_metric, deep_path, tmp_path_factory):
+    """Of each content of PYIQA_MA_AGIQA_DISABLE, what a process says; it unpickles before anything else."""
+    path = tmp_path_factory.mktemp("pickled") / "metric"
+    path.write_bytes(pickle.dumps(with_a_short_tower(untrained_metric)))
+
+    def said(code, disabled):
+        printed = fresh(code, str(path), deep_path, PYIQA_MA_AGIQA_DISABLE=disabled)
+        return [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
+
+    return {"": said(UNPICKLE + OTHERS, ""), "1": said(UNPICKLE, "1")}
+
+
+@pytest.mark.parametrize("disabled", ["", "1"])
+def test_unpickled_in_a_fresh_process(untrained_metric, deep_path, in_fresh_process, disabled):
+    error, score = in_fresh_process[disabled][0]
+    assert error == "InputError no.png: no such file; check the path"
+    assert score == pytest.approx(with_a_short_tower(untrained_metric)(deep_path).item(), abs=1e-5)
+
+
+@pytest.fixture
+def others(in_fresh_process):
+    return in_fresh_process[""][1]
 
 
 def test_other_metrics_behave_as_before(others):
@@ -178,37 +219,6 @@ class TestGuard:
         for _ in range(2):
             _startup.install()
             assert sys.meta_path == [_startup.Finder, Before, *others]
-
-
-DEEP = (np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)
-
-
-@pytest.fixture(scope="module")
-def deep_path(tmp_path_factory):
-    """A 16-bit grey image, which pyiqa's own reader turns white."""
-    path = tmp_path_factory.mktemp("deep") / "deep.png"
-    Image.fromarray(DEEP).save(path)
-    return str(path)
-
-
-UNPICKLE = """
-import pickle, sys
-metric = pickle.load(open(sys.argv[1], "rb"))
-try:
-    metric("no.png")
-except Exception as error:
-    print(type(error).__name__, error)
-print(metric(sys.argv[2]).item())
-"""
-
-
-@pytest.mark.parametrize("disabled", ["", "1"])
-def test_unpickled_in_a_fresh_process(untrained_metric, deep_path, tmp_path, disabled):
-    path, metric = tmp_path / "metric.pickle", with_a_short_tower(untrained_metric)
-    path.write_bytes(pickle.dumps(metric))
-    error, score = fresh(UNPICKLE, str(path), deep_path, PYIQA_MA_AGIQA_DISABLE=disabled).splitlines()[-2:]
-    assert error == "InputError no.png: no such file; check the path"
-    assert float(score) == pytest.approx(metric(deep_path).item(), abs=1e-5)
 
 
 class Brightness(OwnReading, nn.Module):

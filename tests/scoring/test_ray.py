@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from itertools import count, islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,29 +14,23 @@ from pyarrow import dataset, parquet
 
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
-from pyiqa_ma_agiqa.scoring import ray_engine
+from pyiqa_ma_agiqa.scoring import ray_engine as engine
 from pyiqa_ma_agiqa.scoring.inputs.items import Item
 from pyiqa_ma_agiqa.scoring.ray_engine import BLOCK, score_on_cluster
 from pyiqa_ma_agiqa.scoring.ray_pool import cluster_device
 from pyiqa_ma_agiqa.scoring.rows.journal import Journal
 
 from ..command_runs import make_images
+from .conftest import MACHINE, needs_ray, ray
 
-try:
-    import ray
-    from ray.cluster_utils import Cluster
-except ImportError:
-    ray = None
-    warnings.warn("ray is not installed: the cluster engine is NOT tested; pip install ray", stacklevel=1)
-
-pytestmark = pytest.mark.skipif(ray is None, reason="ray is not installed: the cluster engine is NOT tested")
+pytestmark = needs_ray
 JOB = SimpleNamespace(device="cpu", shares=False, interval=False, lost=False)
 """A job for `Light`; a real one would have its workers import torch."""
 ON_RAY = ["--engine", "ray"]
 
 
 class Light:
-    """A worker without a model, so that its process starts quickly; what it does is in the images' names."""
+    """A worker; what it does is in the images' names."""
 
     def __init__(self, job):
         pass
@@ -71,23 +63,6 @@ class Faulty(Light):
         if self.job.lost:
             os._exit(1)
         raise InputError("no weights\nanywhere")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """One machine of one core; a test may add more."""
-    whole = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    ray.init(address=whole.address, log_to_driver=False)
-    # Workers cannot import the tests.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield whole
-    ray.shutdown()
-    whole.shutdown()
-
-
-@pytest.fixture
-def light(cluster, monkeypatch):
-    monkeypatch.setattr(ray_engine, "Worker", Light)
 
 
 def named(*names):
@@ -163,13 +138,13 @@ def test_so_many_actors_as_asked_for(light, actors, begun):
 
 
 def test_workers_that_cannot_begin_are_one_error(light, monkeypatch):
-    monkeypatch.setattr(ray_engine, "Worker", Faulty)
+    monkeypatch.setattr(engine, "Worker", Faulty)
     with pytest.raises(InputError, match=r"the workers stopped \(no weights\); mend that"):
         list(score_on_cluster(named("a.png"), JOB, None))
 
 
 def test_workers_that_are_lost_as_they_begin_are_one_error(light, monkeypatch):
-    monkeypatch.setattr(ray_engine, "Worker", Faulty)
+    monkeypatch.setattr(engine, "Worker", Faulty)
     lost = SimpleNamespace(device="cpu", shares=False, interval=False, lost=True)
     with pytest.raises(InputError, match="they are lost while they load the metric"):
         list(score_on_cluster(named("a.png"), lost, None))
@@ -211,7 +186,7 @@ def test_machines_come_and_go(light, cluster):
     rows = score_on_cluster(items(), JOB, None)
     number, row = next(rows)
     done, places = [number], {row["node"]}
-    machine = cluster.add_node(num_cpus=1, include_dashboard=False)
+    machine = cluster.add_node(**MACHINE)
     assert places == {cluster.head_node.node_id}
     for number, row in rows:
         done.append(number)

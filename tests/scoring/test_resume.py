@@ -195,7 +195,7 @@ def test_other_settings_are_refused(here, interrupt, capsys, words, message):
     assert main([*words, "--restart"]) in (0, 1)
 
 
-def test_intervals_go_on_with_intervals_alone(here, interrupt, capsys):
+def test_intervals_go_on_with_intervals_alone(here, interrupt, short_towers, capsys):
     words = ["score", "images/00000.png", "images/00001.png", "--device", "cpu", "--out", "x.csv"]
     interrupt(1, *words, "--interval")
     assert main(words) == 2

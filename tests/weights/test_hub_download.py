@@ -134,9 +134,10 @@ def test_of_weights_in_two_formats_safetensors_come(hub, ask, model, tmp_path):
 
 
 def test_verify_finds_a_changed_file(ask):
-    code = "folder = files.language_model(sys.argv[1]); files.verify_language_model(folder)"
-    assert ask(code).returncode == 0
-    folder = Path(ask().stdout.strip())
+    code = "folder = files.language_model(sys.argv[1]); files.verify_language_model(folder); print(folder)"
+    done = ask(code)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
     shard = next(folder.glob("*.bin")).resolve()
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
