@@ -38,7 +38,7 @@ def keeping_up(result: dict[str, Any]) -> str:
         for name, label in labels.items()
         if name in rates
     ]
-    heads = [f"{found['images']} images", "images / s (quartiles)", "of the model's rate (quartiles)"]
+    heads = ["throughput", f"images / s, of {found['images']} (quartiles)", "of the model's rate (quartiles)"]
     memory = [
         [
             metric,

@@ -44,7 +44,7 @@ BLOCKS = {
     "efficiency": Block("| 512 x 512 |", of_file("speed/efficiency.json", efficiency)),
     "where_time_goes": Block("| part of a score |", of_file("speed/where_time_goes.json", where_time_goes)),
     "against_commit": Block("| beside commit ", of_file("speed/against_commit.json", against_commit)),
-    "score_command": Block("| 500 images |", of_file("command/score_command.json", score_command)),
+    "score_command": Block("| throughput |", of_file("command/score_command.json", score_command)),
     "cost": Block("| cost |", of_file("command/score_command.json", cost)),
     "shards": Block("| by shards |", of_file("command/shards.json", shards)),
 }
