@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.common.table_parts import NoResult, read
 
@@ -65,17 +64,14 @@ def at(file: str, keys: str) -> Callable[[Path], float]:
 
     def figure(results: Path) -> float:
         try:
-            return float(_below(read(results, file), keys))
+            found = read(results, file)
+            for key in keys.split("/"):
+                found = found[int(key) if isinstance(found, list) else key]
+            return float(found)
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{file} has no figure {keys} ({error!r})") from None
 
     return figure
-
-
-def _below(found: Any, keys: str) -> Any:
-    for key in keys.split("/"):
-        found = found[int(key) if isinstance(found, list) else key]
-    return found
 
 
 def filled(text: str, page: Page, blocks: Mapping[str, Block], results: Path) -> str:

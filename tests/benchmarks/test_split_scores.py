@@ -15,10 +15,7 @@ from pyiqa_ma_agiqa.input_checks import read_tensor
 
 from ..rated import rated_folder
 
-
-@pytest.fixture(autouse=True)
-def towers(short_towers):
-    yield
+pytestmark = pytest.mark.usefixtures("short_towers")
 
 
 def test_scores_of_a_run_on_another_split_are_kept(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def drive(shards):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_driver_keeps_nothing_of_a_shard():
-    """Thirty thousand: their names are a list of texts, some 2 MiB; nothing else grows."""
-    few, many = call_measured(drive, 1000), call_measured(drive, 30_000)
+    """A hundred thousand: their names are a list of texts, some 6 MiB; nothing else grows."""
+    few, many = call_measured(drive, 1000), call_measured(drive, 100_000)
     assert few[0] == many[0] == 0
-    assert many[1] - few[1] < 4
+    assert many[1] - few[1] < 20

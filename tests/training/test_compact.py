@@ -99,11 +99,10 @@ def of_tower(run: Path) -> list[Path]:
     return [path for path in every if "crops" not in path.parts]
 
 
-def other_table(folder: Path, path: Path, of_parts: dict[str, np.ndarray]) -> Path:
-    """The ratings with other MOS for some parts."""
+def other_table(folder: Path, path: Path, part: str, mos: np.ndarray) -> Path:
+    """The ratings with other MOS for one part."""
     table = pd.read_csv(folder / "ratings.csv")
-    for part, mos in of_parts.items():
-        table.loc[table["split"] == part, "mos"] = mos
+    table.loc[table["split"] == part, "mos"] = mos
     table.to_csv(path, index=False)
     return path
 
@@ -161,29 +160,33 @@ def test_a_fine_tuned_model_scores_through_pyiqa_as_its_metrics_say(folder, whol
     assert found == pytest.approx(told, abs=1e-3)
 
 
-def test_val_and_test_choose_nothing_and_test_is_read_only_when_asked_for(
-    folder, whole_run, tmp_path, capsys
-):
-    before = figures_of(whole_run)
-    assert set(before["agreement"]) == {"val"}
+def test_val_chooses_nothing(folder, whole_run, tmp_path):
+    out = a_copy(whole_run, tmp_path / "other")
+    table = other_table(folder, tmp_path / "table.csv", "val", np.array([9.0, 1.0, 5.0, 3.0]))
+    assert call(folder, out, "--table", str(table)) == 0
+    assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
+    assert figures_of(out)["agreement"]["val"] != figures_of(whole_run)["agreement"]["val"]
+
+
+def test_the_test_part_is_read_only_when_asked_for_and_changes_nothing(folder, whole_run, tmp_path, capsys):
+    assert set(figures_of(whole_run)["agreement"]) == {"val"}
     read = set(of_tower(whole_run))
     copies = 16 * len(GRADES)
     assert len(read) <= PICTURES + copies + len(VAL), "test is not read"
     assert len(read) > PICTURES + copies // 2
 
-    out = a_copy(whole_run, tmp_path / "other")
-    other = np.array([9.0, 1.0, 5.0, 3.0])
-    table = other_table(folder, tmp_path / "table.csv", {"val": other, "test": other})
+    out = a_copy(whole_run, tmp_path / "asked")
+    table = other_table(folder, tmp_path / "table.csv", "test", np.array([9.0, 1.0, 5.0, 3.0]))
     assert call(folder, out, "--table", str(table), "--test") == 0
     assert (out / "weights.safetensors").read_bytes() == (whole_run / "weights.safetensors").read_bytes()
-    after = figures_of(out)
-    assert after["agreement"]["val"] != before["agreement"]["val"]
+    before, after = figures_of(whole_run), figures_of(out)
+    assert after["agreement"]["val"] == before["agreement"]["val"]
     assert set(after["agreement"]["test"]) == {"srcc", "plcc", "krcc", "rmse"}
     assert set(json.loads(capsys.readouterr().out)) == {"val", "test"}
 
 
 def test_train_ratings_are_what_is_learned(folder, whole_run, tmp_path, capsys):
-    table = other_table(folder, tmp_path / "table.csv", {"train": np.linspace(1, 5, 16)})
+    table = other_table(folder, tmp_path / "table.csv", "train", np.linspace(1, 5, 16))
     taken = a_copy(whole_run, tmp_path / "taken")
     assert call(folder, taken, "--table", str(table)) == 2
     assert "quality.pt: of a run with other MOS; repeat" in capsys.readouterr().err
