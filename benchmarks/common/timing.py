@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 SLOW = 2.0
 """Seconds from which a call is not repeated untimed before it is timed."""
+SELDOM = 4
+"""Calls that take longest are timed in every fourth round alone."""
 
 Calls = Mapping[str, Callable[[], Any]]
 
@@ -28,16 +31,28 @@ def seconds(call: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(calls: Calls, rounds: int, device: str, label: str) -> dict[str, np.ndarray]:
+def interleaved(
+    calls: Calls, rounds: int, device: str, label: str, longest: float = math.inf
+) -> dict[str, np.ndarray]:
     """Times (rounds,) of each call in seconds, after a warm-up round.
 
     Every round times each call once, in another order each time, so that drift of the machine
     hits all alike; what the call before left in the caches is undone by an untimed repeat.
+
+    Args:
+        calls: by name.
+        rounds: how many.
+        device: "cpu" or "cuda".
+        label: of the progress bar.
+        longest: what takes longer in the warm-up is timed in every fourth round alone; NaN in the others.
     """
     times: dict[str, list[float]] = {name: [seconds(call, device)] for name, call in calls.items()}
     rng = np.random.default_rng(0)
-    for _ in tqdm(range(rounds), label):
+    for number in tqdm(range(rounds), label):
         for name in rng.permutation(list(calls)):
+            if number % SELDOM and times[name][0] > longest:
+                times[name].append(math.nan)
+                continue
             if times[name][-1] < SLOW:
                 calls[name]()
             times[name].append(seconds(calls[name], device))
@@ -45,8 +60,8 @@ def interleaved(calls: Calls, rounds: int, device: str, label: str) -> dict[str,
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
+    """Median and quartiles of the values there are."""
+    low, middle, high = np.nanpercentile(values, [25, 50, 75])
     return {"median": float(middle), "low_quartile": float(low), "high_quartile": float(high)}
 
 

@@ -3,10 +3,11 @@
     python -m benchmarks.speed.efficiency
 
 Latency of every metric on one 512 x 512 image, and of ma_agiqa by batch and by image size, all in the same
-interleaved rounds, so that there is one figure for one measurement. Import time, load time and peak memory
-in processes of their own. pyiqa's metrics have random weights, which they read from files as large as
-their own (`comparators.py`). With a GPU the same there, in float32 and bfloat16; ours runs in integers and
-is the same in both. Needs a quiet machine, and Linux for the memory. Writes efficiency.json beside itself.
+interleaved rounds, so that there is one figure for one measurement; metrics that take longer than 10 s are
+in every fourth round alone. Import time, load time and peak memory in processes of their own. pyiqa's
+metrics have random weights, which they read from files as large as their own (`comparators.py`). With a GPU
+the same there, in float32 and bfloat16; ours runs in integers and is the same in both. Needs a quiet machine,
+and Linux for the memory. Writes efficiency.json beside itself.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ PASSES = "backbone passes"
 NETWORKS = "bare networks"
 """Both networks on views that are ready: no resizing."""
 SIDE = 512
+LONGEST = 10.0
+"""Seconds of a call from which some rounds do without it."""
 
 
 def create(name: str, device: str, untrained: bool, folder: Path | None = None) -> torch.nn.Module:
@@ -95,7 +98,7 @@ def measure(
         # A batch of 1 and a side of 512 are the first row of the table: timed once, as that.
         calls |= {f"batch of {n}": call for n, call in batches.items() if n != 1}
         calls |= {f"side {side}": call for side, call in sides.items() if side != SIDE}
-        times = interleaved(calls, options.rounds, device, f"{device} {precision}")
+        times = interleaved(calls, options.rounds, device, f"{device} {precision}", LONGEST)
         result: dict[str, Any] = {}
         if device == "cuda":
             result["peak_memory_mib_by_batch"] = {str(n): gpu_memory(call) for n, call in batches.items()}
