@@ -40,6 +40,7 @@ def _command(words: list[str], folder: str, log: str, before: Callable[[], None]
     import torch
 
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     if before:
         before()
     with open(log, "a") as file:
