@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import shutil
@@ -242,28 +241,6 @@ def tiny_owl2(published_checkpoint, made_once):
 
     folder = made_once("tiny_lmm", lambda folder: save_tiny_lmm(folder, hidden=4096))
     return {"semantic_encoder": folder, "pretrained_model_path": published_checkpoint}
-
-
-def quick_patch_features(branch, pixels):
-    """A stand-in for the backbone of the published branch, which takes seconds an image on two cores.
-
-    What is around it stays: resizing before, heads, experts and gate behind. The backbone has tests of
-    its own.
-    """
-    from torch.nn.functional import avg_pool2d
-
-    from pyiqa_ma_agiqa.published.branch import NARROW, PATCH, SIDE, opencv_bicubic
-
-    colours = avg_pool2d(opencv_bicubic(pixels, (SIDE, SIDE)), PATCH).flatten(2).transpose(1, 2)
-    return colours.repeat(1, 1, NARROW // 3)
-
-
-def with_a_short_tower(metric):
-    """A copy of `ma_agiqa`, or its network, with the first alone of the tower's twelve blocks, all alike."""
-    from .passed_by import PassedBy
-
-    blocks = getattr(metric, "net", metric).encoder.blocks
-    return copy.deepcopy(metric, {id(block): PassedBy() for block in blocks[1:]})
 
 
 def passed_by(tokens, steps=None):

@@ -19,7 +19,7 @@ from pyiqa.utils.img_util import imread2tensor
 from pyiqa_ma_agiqa import InputError, WeightsError
 from pyiqa_ma_agiqa.input_checks import check_tensor, read_tensor
 
-from .conftest import with_a_short_tower
+from .passed_by import with_a_short_tower
 
 
 def encoded(image, kind="PNG", **options):

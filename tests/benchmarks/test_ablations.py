@@ -19,8 +19,8 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training.experts_stage import LATE
 
-from ..conftest import with_a_short_tower
 from ..images import picture
+from ..passed_by import with_a_short_tower
 from ..rated import write_images
 from .seen_images import BLEND, CONFIG, folds_of, informed, rated
 
@@ -76,7 +76,9 @@ def test_leaving_out_the_expert_that_knows_costs(where, monkeypatch):
     fold = folds_of(seen, ablations.PARTS)
     for one in fold.values():
         one.table["branch"] = 0.0  # which says nothing, too
-    wanted = {name: one for name, one in ablations.variants(RECIPE).items() if "expert" in name or "open" in name}
+    wanted = {
+        name: one for name, one in ablations.variants(RECIPE).items() if "expert" in name or "open" in name
+    }
     monkeypatch.setattr(ablations, "variants", lambda _: wanted)
     found = ablations.rows(seen, fold, RECIPE)
     for left_out in READ:

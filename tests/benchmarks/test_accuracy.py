@@ -19,8 +19,8 @@ from benchmarks.accuracy.rated_folder import read_ratings
 from benchmarks.common import network
 from pyiqa_ma_agiqa.training.agreement import fit_to_mos
 
-from ..conftest import with_a_short_tower
 from ..images import picture
+from ..passed_by import with_a_short_tower
 from ..rated import rated_folder, write_images
 
 

@@ -32,8 +32,7 @@ def test_full_size_is_the_published_one():
 
 LIGHT = """
 from pyiqa.pyiqa_cmd import main
-from tests.conftest import quick_patch_features
-from tests.published_nets import light_branch
+from tests.published_nets import light_branch, quick_patch_features
 with light_branch(quick_patch_features):
     main()
 """

@@ -22,8 +22,8 @@ from pyiqa_ma_agiqa.training.compact import seen_by
 from pyiqa_ma_agiqa.training.data import Ratings
 from pyiqa_ma_agiqa.training.experts_stage import LATE, fit, of_known_images
 
-from ..conftest import with_a_short_tower
 from ..images import picture
+from ..passed_by import with_a_short_tower
 from .seen_images import BLEND, CONFIG, Trained, folds_of, informed, pixels_said, rated
 
 NAMES = ("one", "two", "three")

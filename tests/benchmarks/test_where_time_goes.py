@@ -12,7 +12,7 @@ from benchmarks.common import tables
 from benchmarks.speed import where_time_goes
 from pyiqa_ma_agiqa.compact.arithmetic import integers
 
-from ..conftest import with_a_short_tower
+from ..passed_by import with_a_short_tower
 
 
 def wait(milliseconds: int) -> None:

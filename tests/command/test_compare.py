@@ -20,8 +20,8 @@ from pyiqa_ma_agiqa.scoring.columns import output_columns
 from pyiqa_ma_agiqa.scoring.origins import origin_here, with_origin
 from pyiqa_ma_agiqa.scoring.rows.output import WRITERS, write_output
 
-from ..conftest import with_a_short_tower
 from ..images import picture
+from ..passed_by import with_a_short_tower
 
 OLD = np.random.default_rng(3).normal(2.5, 0.5, 40)
 

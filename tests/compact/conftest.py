@@ -6,7 +6,7 @@ import pyiqa
 import pytest
 import torch
 
-from ..conftest import with_a_short_tower
+from ..passed_by import with_a_short_tower
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,9 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats, machine
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from pyiqa_ma_agiqa.compact.storage import save_weights
 
-from ..conftest import ROOT, with_a_short_tower
+from ..conftest import ROOT
 from ..images import batch
+from ..passed_by import with_a_short_tower
 
 PARTS = {"score", "gate", "shares", "quality_map", "familiarity", "interval"}
 LAYOUTS = {
@@ -207,7 +208,7 @@ OTHER_MACHINE = """
 import json
 import pyiqa, torch
 from pyiqa_ma_agiqa.compact.arithmetic import machine
-from tests.conftest import with_a_short_tower
+from tests.passed_by import with_a_short_tower
 from tests.images import batch
 
 metric, cpu = with_a_short_tower(pyiqa.create_metric("ma_agiqa", device="cpu")), torch.device("cpu")

@@ -17,8 +17,8 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.compact.familiarity import CLOSES, Familiarity
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 
-from ..conftest import with_a_short_tower
 from ..images import batch, picture
+from ..passed_by import with_a_short_tower
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
 

@@ -29,8 +29,9 @@ from pyiqa_ma_agiqa.explaining.page import page
 from pyiqa_ma_agiqa.explaining.wording import acquaintance, expected, spread
 from pyiqa_ma_agiqa.weights.manifest import load_manifest
 
-from ..conftest import ROOT, quick_patch_features, with_a_short_tower
-from ..published_nets import random_semantic
+from ..conftest import ROOT
+from ..passed_by import with_a_short_tower
+from ..published_nets import quick_patch_features, random_semantic
 from .made import HOSTILE, Text
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))

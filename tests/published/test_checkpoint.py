@@ -19,8 +19,7 @@ from pyiqa_ma_agiqa.published.checkpoint import (
     save_checkpoint,
 )
 
-from ..conftest import quick_patch_features
-from ..published_nets import GOLDEN, constant, light_branch
+from ..published_nets import GOLDEN, constant, light_branch, quick_patch_features
 
 OFFICIAL, USED = checkpoint.official_layout(), checkpoint.used_layout()
 SMALL = 20_000

@@ -21,9 +21,8 @@ from pyiqa_ma_agiqa.published.arch import PUBLISHED_ENCODER, MAAGIQAOwl2
 from pyiqa_ma_agiqa.published.files import CHECKPOINT
 from pyiqa_ma_agiqa.training import recipe as recipes
 
-from ..conftest import quick_patch_features
 from ..images import batch, picture
-from ..published_nets import light_branch
+from ..published_nets import light_branch, quick_patch_features
 from ..tiny_lmm import save_tiny_lmm
 
 NAME = "ma_agiqa_owl2"

@@ -30,7 +30,8 @@ from pyiqa_ma_agiqa.registration import _startup
 from pyiqa_ma_agiqa.registration.configs import CONFIGS
 from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS, guard
 
-from ..conftest import ROOT, with_a_short_tower
+from ..conftest import ROOT
+from ..passed_by import with_a_short_tower
 
 MOST_MODULES = 80
 DEEP = (np.arange(32 * 32).reshape(32, 32) * 16).astype(np.uint16)

@@ -13,9 +13,8 @@ from pyiqa_ma_agiqa.mplug_owl2.encoder import QUANTISED, Owl2Encoder, quantisati
 from pyiqa_ma_agiqa.mplug_owl2.loading import load_folder
 from pyiqa_ma_agiqa.registration.configs import CONFIGS
 
-from ..conftest import quick_patch_features
 from ..images import batch
-from ..published_nets import light_branch
+from ..published_nets import light_branch, quick_patch_features
 
 names = pytest.mark.parametrize("name", sorted(CONFIGS))
 

@@ -14,12 +14,14 @@ except ImportError:
     warnings.warn("ray is not installed: clusters are NOT tested; pip install ray", stacklevel=1)
 
 needs_ray = pytest.mark.skipif(ray is None, reason="ray is not installed: the cluster engine is NOT tested")
-MACHINE = {"num_cpus": 1, "include_dashboard": False}
+MACHINE = {"num_cpus": 1}
+HEAD = MACHINE | {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+"""Without processes that take time and do nothing for these tests."""
 
 
 def new_cluster() -> Cluster:
     """One machine of one core; `add_node(**MACHINE)` adds more."""
-    return Cluster(initialize_head=True, head_node_args=MACHINE)
+    return Cluster(initialize_head=True, head_node_args=HEAD)
 
 
 @pytest.fixture(scope="module")
