@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -17,6 +18,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
+
+# What the tests import stays until they end: Python need not look through it for garbage, again and again.
+gc.disable()
 
 # One process for each core (pytest-xdist): more threads would stand in each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -64,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The heaviest files first: each process takes the next file as it ends one, so they end together."""
     places = {ROOT / "tests" / name: place for place, name in enumerate(HEAVIEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class Environment:
