@@ -19,9 +19,6 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-# What the tests import stays until they end: Python need not look through it for garbage, again and again.
-gc.disable()
-
 # One process for each core (pytest-xdist): more threads would stand in each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +26,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pyiqa_ma_agiqa
 
 from .s3_server import s3 as s3
+
+# What the tests import stays until they end: Python need not look through it for garbage, again and again.
+gc.disable()
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
