@@ -25,10 +25,13 @@ from PIL import Image
 STANDING = "standing"
 """The file by which a run says that it stands still."""
 
-# The processes come off a server that has imported what takes seconds to import. Nothing of these tests:
-# the server does not have this process's path, and would find another package's folder of that name.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer"])
+FORKS = multiprocessing.get_context("forkserver")
+"""For processes that come off a server that has imported what takes seconds to import.
+
+There is one server: whoever has it import other things takes these from all tests behind. It imports nothing
+of the tests: it does not have this process's path, and would find another package's folder of that name.
+"""
+FORKS.set_forkserver_preload(["pyiqa", "pyiqa_ma_agiqa.scoring.scorer"])
 
 
 def get_ready() -> None:
@@ -92,7 +95,7 @@ def start(folder: Path, *words: str, before: Callable[[], None] | None = None) -
         before: called in its process.
     """
     arguments = [list(words), str(folder), str(folder / "log"), before]
-    process = _context.Process(target=_command, args=arguments)
+    process = FORKS.Process(target=_command, args=arguments)
     process.start()
     return process
 
@@ -144,7 +147,7 @@ def run_measured(folder: Path, *words: str) -> tuple[int | None, float]:
 
 def call_measured(function: Callable[..., None], *arguments: Any) -> tuple[int | None, float]:
     """The same of a function of a module."""
-    process = _context.Process(target=function, args=arguments)
+    process = FORKS.Process(target=function, args=arguments)
     process.start()
     return _measured(process)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from pyiqa_ma_agiqa import InputError
 from pyiqa_ma_agiqa.published.semantic_cache import SemanticCache
 
+from ..command_runs import FORKS
 from ..images import batch
 
 
@@ -138,11 +138,9 @@ def _fill(folder, rows, barrier):
 
 
 def test_several_processes_share_a_folder(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pyiqa_ma_agiqa.published.semantic_cache"])  # torch is imported once
-    barrier = context.Barrier(3)
+    barrier = FORKS.Barrier(3)
     orders = ([*range(8)], [*range(8)], [*reversed(range(8))])
-    workers = [context.Process(target=_fill, args=(tmp_path, order, barrier)) for order in orders]
+    workers = [FORKS.Process(target=_fill, args=(tmp_path, order, barrier)) for order in orders]
     for worker in workers:
         worker.start()
     for worker in workers:
