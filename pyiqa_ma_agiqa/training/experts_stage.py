@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.special import expit
+from scipy.stats import binom
 
 from ..compact.arch import MAAGIQA
 from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
@@ -22,8 +23,8 @@ from ..compact.semantic import DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
 from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
-COVERAGE = 0.9
-"""Part of the MOS that the intervals are to hold."""
+COVERAGE, CONFIDENCE = 0.9, 0.95
+"""Part of the MOS that the intervals are to hold, and how surely."""
 GROWTHS = np.arange(0, 1.55, 0.05)
 """How fast the interval may grow with strangeness."""
 LEAST_OF_A_GENERATOR = 30
@@ -48,7 +49,7 @@ class ExpertsStageConfig:
     ridge: float = 1.0
     early_weight: float = 0.3
     class_weight: float = 2.0
-    generator_variance: float = 0.01
+    generator_variance: float = 0.003
     rater_weight: float = 0.5
     fall: float = 0.25
     fall_noise: float = 1.5
@@ -200,12 +201,12 @@ def calibrate(seen: Seen, config: ExpertsStageConfig) -> Calibration:
     names, counts = np.unique(seen.generators, return_counts=True)
     large = [str(name) for name, count in zip(names, counts, strict=True) if count >= LEAST_OF_A_GENERATOR]
     if len(large) < 2:
-        base = conformal(off)
+        base = surely_conformal(off)
         return Calibration(known, (base, 0.0), {"known images": float((off <= base).mean())})
     strangers = held_out(seen, (seen.generators == name for name in large), config)
     off_strangers, away_strangers = np.abs(strangers.scores(known) - seen.mos), strangers.away(known)
     for growth in GROWTHS:
-        base = conformal(off / np.exp(growth * away))
+        base = surely_conformal(off / np.exp(growth * away))
         held = off_strangers <= base * np.exp(growth * away_strangers)
         by_generator = {name: float(held[seen.generators == name].mean()) for name in large}
         if np.mean(list(by_generator.values())) >= COVERAGE:
@@ -218,6 +219,15 @@ def conformal(off: np.ndarray) -> float:
     """The error that 90 % of new images stay below, from those (N,) of images that a fit had not seen."""
     rank = min(1.0, np.ceil((len(off) + 1) * COVERAGE) / len(off))
     return float(np.quantile(off, rank, method="higher"))
+
+
+def surely_conformal(off: np.ndarray) -> float:
+    """The same with a confidence of 95 %, not just in the mean over what images there could have been.
+
+    Reference: Vovk, *Conditional validity of inductive conformal predictors*, ACML 2012.
+    """
+    rank = int(binom.ppf(CONFIDENCE, len(off), COVERAGE)) + 1
+    return float(np.sort(off)[min(rank, len(off)) - 1])
 
 
 @torch.no_grad()

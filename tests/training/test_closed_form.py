@@ -15,10 +15,12 @@ from pyiqa_ma_agiqa.training.experts_stage import (
     ExpertsStageConfig,
     HeldOut,
     calibrate,
+    conformal,
     fit,
     fit_experts,
     predict_experts,
     prior,
+    surely_conformal,
 )
 
 INPUTS = math.prod(SUMMARY)
@@ -164,6 +166,17 @@ def test_one_generator_has_one_width_and_two_may_grow():
     assert calibrate(seen, ExpertsStageConfig(folds=2)).width[1] == 0
     both = calibrate(made(80), ExpertsStageConfig(folds=2))
     assert set(both.coverage) == {"known images", "good", "poor"}
+
+
+def test_the_interval_holds_nine_in_ten_surely():
+    """Uniform errors below 1: what part of new ones a bound holds is the bound itself."""
+    draws = np.random.default_rng(0).random((2000, 400))
+    surely, on_average = (np.array([bound(off) for off in draws]) for bound in (surely_conformal, conformal))
+    assert 0.935 < (surely >= 0.9).mean() < 0.985
+    assert abs(on_average.mean() - 0.9) < 0.005
+    assert 0.45 < (on_average >= 0.9).mean() < 0.6
+    few = draws[0, :20]
+    assert surely_conformal(few) == few.max()
 
 
 def test_images_that_are_left_out_take_their_copies_with_them():
