@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..compact.arithmetic import machine
 from ..compact.arithmetic.exact import exact_mean
 from ..compact.preprocessing import branch_view
 from ..compact.quality import QualityBranch
@@ -111,6 +112,7 @@ def train_quality_branch(
     Returns:
         The model with weights averaged over steps.
     """
+    machine.keep_freed_memory()
     network = model.branch.network
     for stage in [network.conv_stem, network.bn1, *network.blocks[: config.frozen_stages]]:
         stage.requires_grad_(False)
@@ -134,7 +136,9 @@ def train_quality_branch(
     @torch.inference_mode()
     def see(crops: torch.Tensor) -> torch.Tensor:
         views = crops.to(DEVICE).permute(0, 3, 1, 2).float() / 255
-        return model.branch.first(views, config.frozen_stages)
+        # What a single crop becomes stays in a processor's caches.
+        pieces = views.split(1 if DEVICE.type == "cpu" else len(views))
+        return torch.cat([model.branch.first(piece, config.frozen_stages) for piece in pieces])
 
     crops = Crops(
         see,
