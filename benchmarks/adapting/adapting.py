@@ -62,7 +62,7 @@ def fit_alone(model: MAAGIQA, summaries: np.ndarray, mos: np.ndarray) -> None:
     """Fit the experts of a model anew, to some ratings and nothing else.
 
     Args:
-        summaries: (M, 13824).
+        summaries: (M, 18432).
         mos: (M,).
     """
     count = len(mos)

@@ -27,7 +27,7 @@ class Seen:
     """M images, their ratings and what both networks of a model say of them.
 
     Attributes:
-        summaries: (M, 13824), the tower's.
+        summaries: (M, 18432), the tower's.
         features: (M, 1280), the branch's mean features.
     """
 
@@ -76,7 +76,7 @@ def seen(model: MAAGIQA, ratings: Ratings, cache: Path) -> Seen:
 
 
 def summaries_of(model: MAAGIQA, ratings: Ratings, cache: Path, side: int = ENCODER_SIDE) -> np.ndarray:
-    """What the tower says (M, 13824).
+    """What the tower says (M, 18432).
 
     Args:
         side: the tower's view has about this side squared in area.

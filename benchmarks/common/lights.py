@@ -36,7 +36,7 @@ class Variant:
     Attributes:
         config: settings of the closed form.
         blend: weight of the branch.
-        kept: (13824,) what the regressions may read of the tower.
+        kept: (18432,) what the regressions may read of the tower.
         gate: how the quality expert is gated.
     """
 
@@ -48,7 +48,7 @@ class Variant:
 
 @dataclass
 class Images:
-    """Rated images and what the tower says of them, (M, 13824)."""
+    """Rated images and what the tower says of them, (M, 18432)."""
 
     ratings: Ratings
     summaries: np.ndarray
@@ -75,7 +75,7 @@ def regression(images: Images, fold: Fold, variance: np.ndarray, config: Experts
     """MOS (len(asked),) by one regression.
 
     Args:
-        variance: prior variance (13824,) of each weight, up to a factor.
+        variance: prior variance (18432,) of each weight, up to a factor.
     """
     read = variance > 0
     seen = images.told(fold.fitted, config.rater_weight)

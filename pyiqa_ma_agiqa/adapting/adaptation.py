@@ -105,7 +105,7 @@ def alike(features: np.ndarray, summaries: np.ndarray) -> tuple[np.ndarray, np.n
 
     Args:
         features: (N, 1280) of the branch.
-        summaries: (N, 13824) of the tower.
+        summaries: (N, 18432) of the tower.
 
     Returns:
         The first row (M,) of each of M different images, and for each row (N,) which of these it is.

@@ -23,7 +23,7 @@ AT_ONCE = 256
 
 @torch.inference_mode()
 def look(model: MAAGIQA, paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """What the networks say of M images: mean branch features (M, 1280) and the tower's summaries (M, 13824).
+    """What the networks say of M images: mean branch features (M, 1280) and the tower's summaries (M, 18432).
 
     Raises:
         InputError: an image cannot be read.
@@ -45,7 +45,7 @@ class Seen:
     Attributes:
         score: (M,).
         half_width: (M,), half of the shipped interval.
-        inputs: (M, 13824), the tower's summary, standardised; what the quality expert alone reads of it is
+        inputs: (M, 18432), the tower's summary, standardised; what the quality expert alone reads of it is
             times its gate.
     """
 
@@ -60,7 +60,7 @@ class Seen:
 
 @torch.inference_mode()
 def seen(model: MAAGIQA, features: np.ndarray, summaries: np.ndarray) -> Seen:
-    """Images of which the networks say mean branch features (M, 1280) and summaries (M, 13824)."""
+    """Images of which the networks say mean branch features (M, 1280) and summaries (M, 18432)."""
     familiarity = model.familiarity
     inputs = summaries - familiarity.centre.numpy()
     inputs *= familiarity.scale.numpy()

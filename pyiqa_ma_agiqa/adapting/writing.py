@@ -10,7 +10,7 @@ from torch import nn
 
 from ..compact.arch import MAAGIQA
 from ..compact.quality import QualityBranch
-from ..compact.semantic import EARLY_AND_MIDDLE, SUMMARY
+from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, SUMMARY
 from ..compact.storage import save_adaptation
 from ..errors import InputError
 from ..training.checkpoint import write_whole
@@ -32,7 +32,7 @@ def move_experts(model: MAAGIQA, slope: float, intercept: float, weights: np.nda
     """Make the score slope * score + intercept + weights . inputs.
 
     Args:
-        weights: (13824,), on the inputs of `Seen`.
+        weights: (18432,), on the inputs of `Seen`.
     """
     familiarity = model.familiarity
     unscaled = weights * familiarity.scale.double().numpy()
@@ -41,8 +41,8 @@ def move_experts(model: MAAGIQA, slope: float, intercept: float, weights: np.nda
     pixels = np.zeros(QualityBranch.width)
     of_quality = np.concatenate([pixels, np.where(LATE, 0, unscaled)])
     for expert, added, middle in (
-        (model.semantic_expert, late[:, 0], late_centre[:, 0]),
-        (model.coherence_expert, late[:, 1:], late_centre[:, 1:]),
+        (model.semantic_expert, late[:, :CLASS_TOKENS], late_centre[:, :CLASS_TOKENS]),
+        (model.coherence_expert, late[:, CLASS_TOKENS:], late_centre[:, CLASS_TOKENS:]),
         (model.quality_expert, of_quality, np.concatenate([pixels, centre])),
     ):
         _add(expert, slope, added.reshape(-1), middle.reshape(-1))

@@ -184,12 +184,12 @@ class MAAGIQA(OwnReading, nn.Module):
         """The forward passes of both backbones and nothing else.
 
         Returns:
-            Summary (N, 6, 3, 768) and features (N, 1280, h, w).
+            Summary (N, 6, 4, 768) and features (N, 1280, h, w).
         """
         return self.encoder(encoder, steps), self.branch(branch, steps)
 
     def judge(self, summary: torch.Tensor, features: torch.Tensor, steps: ModuleType = integers) -> Judgement:
-        """Experts and gate on the tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
+        """Experts and gate on the tower's summary (N, 6, 4, 768) and mean branch features (N, 1280)."""
         everything = torch.cat([features, summary.flatten(1)], dim=1)
         experts = (self.semantic_expert, self.coherence_expert, self.quality_expert)
         read = (*late_summary(summary), everything)

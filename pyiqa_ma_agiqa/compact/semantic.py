@@ -23,9 +23,11 @@ HEADS = 12
 GRID = 14
 """Patches on a side of the image that the position embeddings were learned with."""
 LATE = len(DEPTHS) - EARLY_AND_MIDDLE
-SUMMARY = (len(DEPTHS), 3, WIDTH)
-"""Depth, (class token, patch mean, patch deviation), width."""
-CONTENT, COHERENCE = LATE * WIDTH, LATE * 2 * WIDTH
+CLASS_TOKENS = 2
+"""How many of a summary's vectors at a depth are class tokens: of the block before and of its own."""
+SUMMARY = (len(DEPTHS), CLASS_TOKENS + 2, WIDTH)
+"""Depth, (class token one block before, class token, patch mean, patch deviation), width."""
+CONTENT, COHERENCE = LATE * CLASS_TOKENS * WIDTH, LATE * 2 * WIDTH
 """How many numbers the experts on meaning read of a summary."""
 
 
@@ -68,9 +70,10 @@ class Block(nn.Module):
 class SemanticEncoder(nn.Module):
     """CLIP ViT-B/16 image tower (Radford et al., ICML 2021), without its projection, in integers of 8 bits.
 
-    At each depth the tokens are summed up by three vectors: the class token, which stands for
-    the whole content, and the mean and the standard deviation of the patch tokens, which stand
-    for what the parts have in common and how far they differ.
+    At each depth the tokens are summed up by four vectors: the class token, which stands for
+    the whole content, as it is and as it was one block before, so that none is left out; and the mean
+    and the standard deviation of the patch tokens, which stand for what the parts have in common and how
+    far they differ.
     """
 
     class_token: torch.Tensor
@@ -98,19 +101,20 @@ class SemanticEncoder(nn.Module):
             kept: takes in the patch tokens (N, ab, 768) of each depth.
 
         Returns:
-            (N, 6, 3, 768) float32: depth, (class token, patch mean, patch deviation), width.
+            (N, 6, 4, 768) float32: depth, (class token one block before, class token, patch mean, patch
+            deviation), width.
         """
         machine.keep_freed_memory()
         tokens = self.embed(view, steps)
         summaries = []
         for depth, block in enumerate(self.blocks, start=1):
+            before = tokens[:, 0]
             tokens = block(tokens, steps)
             if depth in DEPTHS:
                 patches = tokens[:, 1:]
                 average = steps.mean(patches, 1)
-                summaries.append(
-                    torch.stack([tokens[:, 0], average, steps.deviation(patches, average, 1)], dim=1)
-                )
+                deviation = steps.deviation(patches, average, 1)
+                summaries.append(torch.stack([before, tokens[:, 0], average, deviation], dim=1))
                 if kept is not None:
                     kept.append(patches)
         return torch.stack(summaries, dim=1)
@@ -139,11 +143,11 @@ def late_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What the experts on meaning read.
 
     Args:
-        summary: (N, 6, 3, 768) of `SemanticEncoder`.
+        summary: (N, 6, 4, 768) of `SemanticEncoder`.
 
     Returns:
-        Semantic content (N, 2304): class tokens of the late blocks. Coherence (N, 4608): patch
-        mean and deviation of the late blocks.
+        Semantic content (N, 4608): class tokens of the late blocks. Coherence (N, 4608): patch
+        mean and deviation of every second of them.
     """
     late = summary[:, EARLY_AND_MIDDLE:]
-    return late[:, :, 0].flatten(1), late[:, :, 1:].flatten(1)
+    return late[:, :, :CLASS_TOKENS].flatten(1), late[:, :, CLASS_TOKENS:].flatten(1)

@@ -8,6 +8,7 @@ branch joins the quality expert afterwards; see `joining.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from scipy.stats import binom
 from ..compact.arch import MAAGIQA
 from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
 from ..compact.quality import QualityBranch
-from ..compact.semantic import DEPTHS, EARLY_AND_MIDDLE, SUMMARY, WIDTH
+from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, SUMMARY
 from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
@@ -38,7 +39,7 @@ class ExpertsStageConfig:
     Attributes:
         ridge: variance of the noise, against that of all weights together.
         early_weight: prior variance of a weight of an early or middle block, against a late one's.
-        class_weight: that of the class token, against the patch statistics'.
+        class_weight: that of the class tokens, against the patch statistics'.
         generator_variance: c of `closed_form`; 0 for none.
         rater_weight: 0: all MOS count the same; 1: by the variance among raters.
         fall: by how much each step of degradation is expected to lower the score, in MOS.
@@ -71,24 +72,24 @@ def rating_noise(deviation: np.ndarray, rater_weight: float) -> np.ndarray:
 
 
 def prior(config: ExpertsStageConfig) -> np.ndarray:
-    """Prior variance (13824,) of each weight on the summary; they sum up to 1."""
+    """Prior variance (18432,) of each weight on the summary; they sum up to 1."""
     variance = np.ones(SUMMARY)
     variance[:EARLY_AND_MIDDLE] *= config.early_weight
-    variance[:, 0] *= config.class_weight
+    variance[:, :CLASS_TOKENS] *= config.class_weight
     return variance.reshape(-1) / variance.sum()
 
 
-LATE = (np.arange(len(DEPTHS)) >= EARLY_AND_MIDDLE).repeat(3 * WIDTH)
-"""(13824,) where a summary is of late blocks."""
+LATE = (np.arange(SUMMARY[0]) >= EARLY_AND_MIDDLE).repeat(math.prod(SUMMARY[1:]))
+"""(18432,) where a summary is of late blocks."""
 
 
 @dataclass
 class Fit:
-    """Weights on standardised inputs z = (x - centre) * scale, (13824,) each.
+    """Weights on standardised inputs z = (x - centre) * scale, (18432,) each.
 
     Attributes:
         alone, together: weights of the two regressions, with their intercepts.
-        axes: (64, 13824), and the part of the prior's variance along each that is known, (64,).
+        axes: (64, 18432), and the part of the prior's variance along each that is known, (64,).
     """
 
     centre: np.ndarray
@@ -100,7 +101,7 @@ class Fit:
     kept: np.ndarray
 
     def predict(self, summaries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """MOS (M,) of both regressions, and strangeness (M,), of (M, 13824)."""
+        """MOS (M,) of both regressions, and strangeness (M,), of (M, 18432)."""
         inputs = (summaries - self.centre) * self.scale
         explained = ((inputs @ self.axes.T).astype(np.float64) ** 2) @ self.kept
         whole = np.maximum((inputs.astype(np.float64) ** 2).sum(1), 1e-12)
@@ -238,8 +239,8 @@ def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
     centre = fit.centre.reshape(SUMMARY)[EARLY_AND_MIDDLE:]
     pixels = np.zeros(QualityBranch.width, np.float32)
     for expert, weights, middle in (
-        (model.semantic_expert, late[:, 0], centre[:, 0]),
-        (model.coherence_expert, late[:, 1:], centre[:, 1:]),
+        (model.semantic_expert, late[:, :CLASS_TOKENS], centre[:, :CLASS_TOKENS]),
+        (model.coherence_expert, late[:, CLASS_TOKENS:], centre[:, CLASS_TOKENS:]),
         (model.quality_expert, np.concatenate([pixels, more]), np.concatenate([pixels, fit.centre])),
     ):
         expert.weight.copy_(torch.from_numpy(weights.reshape(1, -1)))
@@ -259,7 +260,7 @@ def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calib
     """Fit experts, gate and interval to the train images and write them into the model.
 
     Args:
-        seen: summaries are (M, 13824).
+        seen: summaries are (M, 18432).
     """
     calibration = calibrate(seen, config)
     write(model, fit(seen, config), calibration)
@@ -268,6 +269,6 @@ def fit_experts(model: MAAGIQA, seen: Seen, config: ExpertsStageConfig) -> Calib
 
 @torch.inference_mode()
 def predict_experts(model: MAAGIQA, features: np.ndarray, summaries: np.ndarray) -> np.ndarray:
-    """MOS (M,) that the model makes of mean branch features (M, 1280) and summaries (M, 13824)."""
+    """MOS (M,) that the model makes of mean branch features (M, 1280) and summaries (M, 18432)."""
     judged = model.judge(torch.from_numpy(summaries.reshape(-1, *SUMMARY)), torch.from_numpy(features))
     return judged.score.squeeze(1).numpy()

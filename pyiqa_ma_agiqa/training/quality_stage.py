@@ -20,9 +20,13 @@ from .crops import Crops, to_tensor
 from .data import ImageSource
 from .device import DEVICE
 from .float_networks import FloatBranch
+from .late_stages import late_stages
 from .objective import degradation_loss, mos_loss
 from .run import Run
 from .settings import check_range
+
+AT_ONCE = 8
+"""Crops whose feature maps stay in a processor's caches."""
 
 
 @dataclass
@@ -65,8 +69,10 @@ class QualityRegressor(nn.Module):
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """What the frozen stages make of views (N, C, h, w) to a MOS (N,)."""
-        features = self.branch.rest(seen, self.frozen_stages)
-        return self.head(self.dropout(features.mean((2, 3)))).squeeze(1)
+        network, stages = self.branch.network, self.frozen_stages
+        pieces = (late_stages(network, piece, stages) for piece in seen.split(AT_ONCE))
+        means = torch.cat([features.mean((1, 2), dtype=seen.dtype) for features in pieces])
+        return self.head(self.dropout(means)).squeeze(1)
 
 
 @torch.inference_mode()

@@ -47,7 +47,7 @@ class Summaries:
 
     @torch.inference_mode()
     def __call__(self, images: ImageSource, rows: np.ndarray) -> np.ndarray:
-        """Summaries (len(rows), 6, 3, 768) of some images."""
+        """Summaries (len(rows), 6, 4, 768) of some images."""
         found = [torch.empty(0, *SUMMARY)]
         with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(rows, desc="tower", disable=None) as told:
             for first in range(0, len(rows), AT_ONCE):

@@ -78,7 +78,7 @@ def looked(said, folder, monkeypatch):
 def judged(model, said):
     features, summaries = map(torch.from_numpy, said)
     with torch.no_grad():
-        return model.judge(summaries.unflatten(1, (6, 3, 768)), features)
+        return model.judge(summaries.unflatten(1, (6, 4, 768)), features)
 
 
 def table(folder, tmp_path, text):
@@ -148,8 +148,8 @@ def test_experts_move_exactly(shipped, said, slope, intercept, seed):
     """The score is slope * score + intercept + weights . inputs, and nothing else changes."""
     model = MAAGIQA()
     shown = seen.seen(model, *said)
-    assert shown.inputs.shape == (len(NAMES), 13824)
-    weights = np.random.default_rng(seed).standard_normal(13824)
+    assert shown.inputs.shape == (len(NAMES), 18432)
+    weights = np.random.default_rng(seed).standard_normal(18432)
     move_experts(model, slope, intercept, weights)
     now, before = judged(model, said), judged(shipped.net, said)
     expected = slope * shown.score + intercept + shown.inputs @ weights

@@ -30,7 +30,7 @@ def rated(generators: np.ndarray, mos: np.ndarray, part: np.ndarray) -> Ratings:
 
 
 def informed(ratings: Ratings, where: np.ndarray, strength: float = 0.3) -> np.ndarray:
-    """Summaries (M, 13824) that tell the MOS in some places (13824,) and nothing elsewhere."""
+    """Summaries (M, 18432) that tell the MOS in some places (18432,) and nothing elsewhere."""
     rng = np.random.default_rng(0)
     summaries = rng.standard_normal((len(ratings.mos), len(LATE)), np.float32)
     signs = rng.choice((-1, 1), where.sum()).astype(np.float32)

@@ -35,7 +35,7 @@ READ = {
 
 
 def images(where: np.ndarray) -> Images:
-    """Images of which some summaries (13824,) alone tell the MOS."""
+    """Images of which some summaries (18432,) alone tell the MOS."""
     mos = np.random.default_rng(0).uniform(0, 4, 180)
     part = np.array(["train", "train", "train", "val", "test"] * 36)
     ratings = rated(np.array(["one", "two", "three"] * 60), mos, part)

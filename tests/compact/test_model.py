@@ -72,7 +72,7 @@ def test_parts_sum_to_the_score(short_metric):
 
 
 def seen_by_the_experts(metric, images) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tower's summary (N, 6, 3, 768) and mean branch features (N, 1280)."""
+    """The tower's summary (N, 6, 4, 768) and mean branch features (N, 1280)."""
     summary, features = metric.net.backbone_passes(encoder_view(images), branch_view(images))
     return summary, features.mean((2, 3))
 
@@ -84,8 +84,8 @@ def test_shares_follow_the_formula(short_metric):
         parts, net = short_metric.net(images, return_parts=True), short_metric.net
         late = summary[:, 3:]
         verdicts = [
-            net.semantic_expert(late[:, :, 0].flatten(1)),
-            net.coherence_expert(late[:, :, 1:].flatten(1)),
+            net.semantic_expert(late[:, :, :2].flatten(1)),
+            net.coherence_expert(late[:, :, 2:].flatten(1)),
             net.quality_expert(torch.cat([features, summary.flatten(1)], 1)),
         ]
         by_hand = parts["gate"] * torch.cat(verdicts, 1) + net.bias / 3

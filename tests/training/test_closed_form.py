@@ -114,6 +114,7 @@ def test_prior_variances_are_as_the_recipe_says():
     tower = variance.reshape(SUMMARY)
     assert tower[0, 0, 0] / tower[5, 0, 0] == pytest.approx(0.5)
     assert tower[4, 0, 0] / tower[4, 2, 0] == pytest.approx(3)
+    assert tower[4, 1, 0] / tower[4, 3, 0] == pytest.approx(3)
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,8 @@ def test_the_model_says_what_the_fit_says(fitted):
 def test_experts_on_meaning_read_late_blocks_alone(fitted):
     _, seen, _ = fitted
     weights = fit(seen, ExpertsStageConfig()).alone
-    assert not weights[: 3 * 3 * 768].any()
-    assert weights[3 * 3 * 768 :].any()
+    assert not weights[: 3 * 4 * 768].any()
+    assert weights[3 * 4 * 768 :].any()
 
 
 def test_new_images_of_known_kinds_are_held_by_the_interval(fitted):

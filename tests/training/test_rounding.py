@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -86,11 +88,16 @@ def summary_of_floats(tower, view: torch.Tensor) -> torch.Tensor:
     """What `SemanticEncoder` gives, from the float tower's own tokens."""
     seen: list[torch.Tensor] = []
     hooks = [block.register_forward_hook(lambda _, __, tokens: seen.append(tokens)) for block in tower.blocks]
+    hooks.append(tower.norm_pre.register_forward_hook(lambda _, __, tokens: seen.insert(0, tokens)))
     tower.forward_features(normalised(view))
     for hook in hooks:
         hook.remove()
     return torch.stack(
-        [torch.stack([t[:, 0], t[:, 1:].mean(1), t[:, 1:].std(1)], dim=1) for t in seen], dim=1
+        [
+            torch.stack([before[:, 0], t[:, 0], t[:, 1:].mean(1), t[:, 1:].std(1)], dim=1)
+            for before, t in pairwise(seen)
+        ],
+        dim=1,
     )
 
 
@@ -103,8 +110,8 @@ def test_a_tower_in_integers_says_what_the_float_one_says(tower, encoder, views)
         found, smooth = encoder(view), encoder(view, floats)
         assert found.shape == expected.shape
         for depth in range(2):
-            for kind in range(3):
-                # A class token, a mean, a deviation.
+            for kind in range(4):
+                # Two class tokens, a mean, a deviation.
                 assert distance(smooth[:, depth, kind], expected[:, depth, kind]) < 0.03
                 assert distance(found[:, depth, kind], expected[:, depth, kind]) < 0.06
 

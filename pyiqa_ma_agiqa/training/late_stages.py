@@ -1,0 +1,143 @@
+"""The late stages of the quality branch as they are trained: the same in a fraction of a CPU's time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .device import DEVICE
+
+SIXTEEN_BITS = DEVICE.type == "cuda" or torch.cpu._is_amx_tile_supported()
+"""Whether the machine multiplies bfloat16 faster than float32."""
+HIGHEST = 6.0
+"""Of ReLU6."""
+
+
+def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
+    """What all but the first stages of EfficientNet-Lite0 make of what those have made.
+
+    Normalisation, which always uses its running statistics, is multiplied into the map before it, so that
+    there are few passes over the feature maps. Channels lie last in memory.
+
+    Args:
+        network: timm's; its depthwise filters are not trained.
+        seen: (N, C, h, w).
+        stages: how many have been passed.
+
+    Returns:
+        (N, h', w', 1280), in bfloat16 where that is faster.
+    """
+    kind = torch.bfloat16 if SIXTEEN_BITS else seen.dtype
+    for stage in network.blocks[stages:]:
+        for block in stage:
+            if hasattr(block, "conv_pwl"):
+                seen = seen.permute(0, 2, 3, 1).to(kind).contiguous()
+                seen = _inverted_residual(block, seen).permute(0, 3, 1, 2)
+            else:
+                seen = block(seen)
+    seen = seen.permute(0, 2, 3, 1).to(kind).contiguous()
+    return _Pointwise.apply(seen, *_affine(network.conv_head, network.bn2))
+
+
+def _inverted_residual(block: Any, seen: torch.Tensor) -> torch.Tensor:
+    """(N, h, w, C) to the same, or to fewer and other channels."""
+    wide = _Pointwise.apply(seen, *_affine(block.conv_pw, block.bn1))
+    filters, factor, offset = block.conv_dw.weight, *_factor_and_offset(block.bn2)
+    spread = _Depthwise.apply(wide, filters, factor, offset, block.conv_dw.stride[0])
+    matrix, offset = _affine(block.conv_pwl, block.bn3)
+    narrow = F.linear(spread, matrix.to(seen.dtype), offset.to(seen.dtype))
+    return narrow + seen if block.has_skip else narrow
+
+
+def _factor_and_offset(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a normalisation multiplies by and adds, (C,) each."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return factor, norm.bias - norm.running_mean * factor
+
+
+def _affine(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrix and offset of a 1x1 convolution and its normalisation."""
+    factor, offset = _factor_and_offset(norm)
+    return convolution.weight.flatten(1) * factor[:, None], offset
+
+
+def _through_relu6(gradient: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    return torch.ops.aten.hardtanh_backward(gradient.contiguous(), result, 0.0, HIGHEST)
+
+
+class _Pointwise(torch.autograd.Function):
+    """ReLU6 of a linear map of the channels."""
+
+    @staticmethod
+    def forward(ctx: Any, seen: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        matrix = matrix.to(seen.dtype)
+        result = F.linear(seen, matrix, offset.to(seen.dtype)).clamp_(0, HIGHEST)
+        ctx.save_for_backward(seen, matrix, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        seen, matrix, result = ctx.saved_tensors
+        gradient = _through_relu6(gradient, result).flatten(0, 2)
+        of_matrix = gradient.t() @ seen.flatten(0, 2)
+        return (gradient @ matrix).view_as(seen), of_matrix, gradient.sum(0)
+
+
+class _Depthwise(torch.autograd.Function):
+    """ReLU6 of a depthwise convolution, padded as TensorFlow does, and its normalisation.
+
+    The filters have no gradient. So that of the input is a convolution with the mirrored filters, which is
+    several times as fast as the library's own, and those of factor and offset follow from the output alone:
+    where it is not cut off, it is factor * (what the convolution says) + offset.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        seen: torch.Tensor,
+        filters: torch.Tensor,
+        factor: torch.Tensor,
+        offset: torch.Tensor,
+        stride: int,
+    ) -> torch.Tensor:
+        scaled = (filters * factor.view(-1, 1, 1, 1)).to(seen.dtype)
+        ctx.stride, ctx.shape, side = stride, seen.shape, filters.shape[2]
+        over = [max((-(-length // stride) - 1) * stride + side - length, 0) for length in seen.shape[1:3]]
+        ctx.before = [more // 2 for more in over]
+        seen = seen.permute(0, 3, 1, 2)
+        if stride == 1:
+            padding = ctx.before
+        else:
+            (top, left), padding = ctx.before, [0, 0]
+            seen = F.pad(seen, (left, over[1] - left, top, over[0] - top))
+        result = F.conv2d(seen, scaled, offset.to(seen.dtype), stride, padding, groups=len(filters))
+        result = result.clamp_(0, HIGHEST).permute(0, 2, 3, 1).contiguous()
+        ctx.save_for_backward(result, scaled, factor, offset)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        result, scaled, factor, offset = ctx.saved_tensors
+        gradient = _through_relu6(gradient, result)
+        of_offset = gradient.flatten(0, 2).sum(0)
+        along = (gradient * result).flatten(0, 2).sum(0)
+        of_factor = (along - offset * of_offset) / factor
+        side, (top, left) = scaled.shape[2], ctx.before
+        if ctx.stride > 1:
+            count, height, width, channels = ctx.shape
+            # Each output stands where the first of the pixels stands that it was made of, zeros between.
+            spread = gradient.new_zeros(count, height + side - 1, width + side - 1, channels)
+            spread[:, side - 1 - top :: ctx.stride, side - 1 - left :: ctx.stride][
+                :, : gradient.shape[1], : gradient.shape[2]
+            ] = gradient
+            gradient, padding = spread, 0
+        else:
+            padding = side // 2
+        mirrored = scaled.flip(2, 3)
+        of_input = F.conv2d(gradient.permute(0, 3, 1, 2), mirrored, padding=padding, groups=len(scaled))
+        return of_input.permute(0, 2, 3, 1), None, of_factor, of_offset, None
