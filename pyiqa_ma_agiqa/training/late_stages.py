@@ -14,10 +14,12 @@ SIXTEEN_BITS = DEVICE.type == "cuda" or torch.cpu._is_amx_tile_supported()
 """Whether the machine multiplies bfloat16 faster than float32."""
 HIGHEST = 6.0
 """Of ReLU6."""
+AT_ONCE = 8
+"""Crops whose feature maps stay in a processor's caches."""
 
 
 def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
-    """What all but the first stages of EfficientNet-Lite0 make of what those have made.
+    """Mean features, as all but the first stages of EfficientNet-Lite0 make them of what those have made.
 
     Normalisation, which always uses its running statistics, is multiplied into the map before it, so that
     there are few passes over the feature maps. Channels lie last in memory.
@@ -28,28 +30,36 @@ def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
         stages: how many have been passed.
 
     Returns:
-        (N, h', w', 1280), in bfloat16 where that is faster.
+        (N, 1280), of the same type; computed in bfloat16 where that is faster.
     """
+    if not stages:  # the first is built otherwise
+        seen, stages = network.blocks[0](seen), 1
     kind = torch.bfloat16 if SIXTEEN_BITS else seen.dtype
-    for stage in network.blocks[stages:]:
-        for block in stage:
-            if hasattr(block, "conv_pwl"):
-                seen = seen.permute(0, 2, 3, 1).to(kind).contiguous()
-                seen = _inverted_residual(block, seen).permute(0, 3, 1, 2)
-            else:
-                seen = block(seen)
-    seen = seen.permute(0, 2, 3, 1).to(kind).contiguous()
-    return _Pointwise.apply(seen, *_affine(network.conv_head, network.bn2))
+    blocks = [_Folded(block, kind) for stage in network.blocks[stages:] for block in stage]
+    head = _affine(network.conv_head, network.bn2, kind)
+    means = []
+    for piece in seen.split(AT_ONCE):
+        features = piece.permute(0, 2, 3, 1).to(kind).contiguous()
+        for block in blocks:
+            features = block(features)
+        means.append(_Pointwise.apply(features, *head).mean((1, 2), dtype=seen.dtype))
+    return torch.cat(means)
 
 
-def _inverted_residual(block: Any, seen: torch.Tensor) -> torch.Tensor:
-    """(N, h, w, C) to the same, or to fewer and other channels."""
-    wide = _Pointwise.apply(seen, *_affine(block.conv_pw, block.bn1))
-    filters, factor, offset = block.conv_dw.weight, *_factor_and_offset(block.bn2)
-    spread = _Depthwise.apply(wide, filters, factor, offset, block.conv_dw.stride[0])
-    matrix, offset = _affine(block.conv_pwl, block.bn3)
-    narrow = F.linear(spread, matrix.to(seen.dtype), offset.to(seen.dtype))
-    return narrow + seen if block.has_skip else narrow
+class _Folded:
+    """An inverted residual with its normalisations multiplied into its maps."""
+
+    def __init__(self, block: Any, kind: torch.dtype) -> None:
+        self.widen = _affine(block.conv_pw, block.bn1, kind)
+        self.spread = (block.conv_dw.weight, *_factor_and_offset(block.bn2), block.conv_dw.stride[0])
+        self.narrow = _affine(block.conv_pwl, block.bn3, kind)
+        self.has_skip = block.has_skip
+
+    def __call__(self, seen: torch.Tensor) -> torch.Tensor:
+        """(N, h, w, C) to the same, or to fewer and other channels."""
+        wide = _Pointwise.apply(seen, *self.widen)
+        narrow = F.linear(_Depthwise.apply(wide, *self.spread), *self.narrow)
+        return narrow + seen if self.has_skip else narrow
 
 
 def _factor_and_offset(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,10 +70,12 @@ def _factor_and_offset(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor
     return factor, norm.bias - norm.running_mean * factor
 
 
-def _affine(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def _affine(
+    convolution: nn.Conv2d, norm: nn.BatchNorm2d, kind: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Matrix and offset of a 1x1 convolution and its normalisation."""
     factor, offset = _factor_and_offset(norm)
-    return convolution.weight.flatten(1) * factor[:, None], offset
+    return (convolution.weight.flatten(1) * factor[:, None]).to(kind), offset.to(kind)
 
 
 def _through_relu6(gradient: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
@@ -75,8 +87,7 @@ class _Pointwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, seen: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        matrix = matrix.to(seen.dtype)
-        result = F.linear(seen, matrix, offset.to(seen.dtype)).clamp_(0, HIGHEST)
+        result = F.linear(seen, matrix, offset).clamp_(0, HIGHEST)
         ctx.save_for_backward(seen, matrix, result)
         return result
 

@@ -25,9 +25,6 @@ from .objective import degradation_loss, mos_loss
 from .run import Run
 from .settings import check_range
 
-AT_ONCE = 8
-"""Crops whose feature maps stay in a processor's caches."""
-
 
 @dataclass
 class QualityStageConfig:
@@ -69,9 +66,7 @@ class QualityRegressor(nn.Module):
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """What the frozen stages make of views (N, C, h, w) to a MOS (N,)."""
-        network, stages = self.branch.network, self.frozen_stages
-        pieces = (late_stages(network, piece, stages) for piece in seen.split(AT_ONCE))
-        means = torch.cat([features.mean((1, 2), dtype=seen.dtype) for features in pieces])
+        means = late_stages(self.branch.network, seen, self.frozen_stages)
         return self.head(self.dropout(means)).squeeze(1)
 
 

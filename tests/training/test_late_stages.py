@@ -29,7 +29,7 @@ def branch() -> FloatBranch:
 
 
 def with_gradients(branch: FloatBranch, features: torch.Tensor) -> list[torch.Tensor]:
-    """Features (N, C, h, w), and what changes them most."""
+    """Features (N, C), and what changes them most."""
     branch.zero_grad()
     towards = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (features * towards).sum().backward()
@@ -37,24 +37,24 @@ def with_gradients(branch: FloatBranch, features: torch.Tensor) -> list[torch.Te
 
 
 @pytest.mark.parametrize("side", [64, 96])
-@pytest.mark.parametrize("stages", [1, 4, 6])
+@pytest.mark.parametrize("stages", [0, 4, 6])
 def test_features_and_gradients_are_those_of_the_network(monkeypatch, branch, stages, side):
     monkeypatch.setattr(fast, "SIXTEEN_BITS", False)
-    view = torch.rand(2, 3, side, side + 32, dtype=torch.float64)
+    monkeypatch.setattr(fast, "AT_ONCE", 2)
+    view = torch.rand(3, 3, side, side + 32, dtype=torch.float64)
     seen = branch.first(view, stages).detach()
-    expected = with_gradients(branch, branch.rest(seen, stages))
-    found = with_gradients(branch, fast.late_stages(branch.network, seen, stages).permute(0, 3, 1, 2))
+    expected = with_gradients(branch, branch.rest(seen, stages).mean((2, 3)))
+    found = with_gradients(branch, fast.late_stages(branch.network, seen, stages))
     assert len(found) == len(expected) > 8
-    assert 0.05 < (expected[0] == 0).double().mean() < 0.95
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
 
 
 def test_sixteen_bits_are_near(monkeypatch, branch):
     seen = branch.first(torch.rand(2, 3, 96, 96, dtype=torch.float64), 4).detach()
-    expected = with_gradients(branch, branch.rest(seen, 4))
+    expected = with_gradients(branch, branch.rest(seen, 4).mean((2, 3)))
     monkeypatch.setattr(fast, "SIXTEEN_BITS", True)
-    found = with_gradients(branch, fast.late_stages(branch.network, seen, 4).permute(0, 3, 1, 2).double())
+    found = with_gradients(branch, fast.late_stages(branch.network, seen, 4))
     assert (found[0] - expected[0]).norm() < 0.05 * expected[0].norm()
     off, whole = (torch.cat([gradient.flatten() for gradient in each[1:]]) for each in (found, expected))
     assert torch.nn.functional.cosine_similarity(off, whole, 0) > 0.95
