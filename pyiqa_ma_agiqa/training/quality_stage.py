@@ -36,7 +36,7 @@ class QualityStageConfig:
             what they make of a crop is computed once.
     """
 
-    epochs: int = 16
+    epochs: int = 8
     crop: int = 384
     batch: int = 32
     degraded: int = 4
