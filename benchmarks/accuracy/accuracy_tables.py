@@ -32,7 +32,7 @@ PLOTTED = (
 def shifts(result: dict[str, Any]) -> str:
     """Agreement with MOS of two weights files, and how far it moved."""
     places = [(split, part) for split in result["before"] for part in ("val", "test")]
-    files = {f"of commit {result['commit'][:7]}": result["before"], "as it ships": result["after"]}
+    files = {f"of commit {result['earlier'][:7]}": result["before"], "as it ships": result["after"]}
     rows = []
     for statistic in ("srcc", "plcc"):
         values = [[of[split][part][statistic] for split, part in places] for of in files.values()]

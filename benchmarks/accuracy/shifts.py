@@ -45,7 +45,7 @@ def main() -> None:
     shown = ["git", "-C", str(ROOT), "show", f"{options.commit}:{MANIFEST}"]
     earlier = json.loads(subprocess.run(shown, capture_output=True, check=True, text=True).stdout)
     now = json.loads((ROOT / MANIFEST).read_text(encoding="utf-8"))
-    result = {"commit": options.commit, "before": figures(earlier), "after": figures(now), **circumstances()}
+    result = {"earlier": options.commit, "before": figures(earlier), "after": figures(now), **circumstances()}
     write_json(Path(__file__).with_suffix(".json"), result)
 
 
