@@ -46,6 +46,11 @@ def test_the_tables_are_those_of_the_result_files():
     assert old == [], "run python -m benchmarks.common.tables"
 
 
+def test_shifts_are_named_by_the_commit_that_they_are_held_against():
+    command = json.loads((BENCHMARKS / "accuracy/shifts.json").read_text(encoding="utf-8"))["command"]
+    assert f"| of commit {command.split()[-1]}, SRCC |" in tables.TABLES["shifts"](BENCHMARKS)
+
+
 def test_the_published_figures_of_the_result_files_are_reached():
     """What was published for ma_agiqa stays what the result files say."""
     found = accuracy_tables.of_splits(BENCHMARKS)
