@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .device import DEVICE
 
-SIXTEEN_BITS = DEVICE.type == "cuda" or torch.cpu._is_amx_tile_supported()
+SIXTEEN_BITS = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
 """Whether the machine multiplies bfloat16 faster than float32."""
 HIGHEST = 6.0
 """Of ReLU6."""
@@ -103,8 +103,7 @@ class _Depthwise(torch.autograd.Function):
     """ReLU6 of a depthwise convolution, padded as TensorFlow does, and its normalisation.
 
     The filters have no gradient. So that of the input is a convolution with the mirrored filters, which is
-    several times as fast as the library's own, and those of factor and offset follow from the output alone:
-    where it is not cut off, it is factor * (what the convolution says) + offset.
+    several times as fast as the library's own.
     """
 
     @staticmethod
@@ -116,7 +115,7 @@ class _Depthwise(torch.autograd.Function):
         offset: torch.Tensor,
         stride: int,
     ) -> torch.Tensor:
-        scaled = (filters * factor.view(-1, 1, 1, 1)).to(seen.dtype)
+        filters, factor, offset = (value.to(seen.dtype) for value in (filters, factor, offset))
         ctx.stride, ctx.shape, side = stride, seen.shape, filters.shape[2]
         over = [max((-(-length // stride) - 1) * stride + side - length, 0) for length in seen.shape[1:3]]
         ctx.before = [more // 2 for more in over]
@@ -126,19 +125,19 @@ class _Depthwise(torch.autograd.Function):
         else:
             (top, left), padding = ctx.before, [0, 0]
             seen = F.pad(seen, (left, over[1] - left, top, over[0] - top))
-        result = F.conv2d(seen, scaled, offset.to(seen.dtype), stride, padding, groups=len(filters))
-        result = result.clamp_(0, HIGHEST).permute(0, 2, 3, 1).contiguous()
-        ctx.save_for_backward(result, scaled, factor, offset)
+        plain = F.conv2d(seen, filters, None, stride, padding, groups=len(filters))
+        plain = plain.permute(0, 2, 3, 1).contiguous()
+        result = torch.addcmul(offset, plain, factor).clamp_(0, HIGHEST)
+        ctx.save_for_backward(plain, result, filters, factor)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        result, scaled, factor, offset = ctx.saved_tensors
+        plain, result, filters, factor = ctx.saved_tensors
         gradient = _through_relu6(gradient, result)
         of_offset = gradient.flatten(0, 2).sum(0)
-        along = (gradient * result).flatten(0, 2).sum(0)
-        of_factor = (along - offset * of_offset) / factor
-        side, (top, left) = scaled.shape[2], ctx.before
+        of_factor = (gradient * plain).flatten(0, 2).sum(0)
+        side, (top, left) = filters.shape[2], ctx.before
         if ctx.stride > 1:
             count, height, width, channels = ctx.shape
             # Each output stands where the first of the pixels stands that it was made of, zeros between.
@@ -149,6 +148,6 @@ class _Depthwise(torch.autograd.Function):
             gradient, padding = spread, 0
         else:
             padding = side // 2
-        mirrored = scaled.flip(2, 3)
-        of_input = F.conv2d(gradient.permute(0, 3, 1, 2), mirrored, padding=padding, groups=len(scaled))
+        mirrored = (filters * factor.view(-1, 1, 1, 1)).flip(2, 3)
+        of_input = F.conv2d(gradient.permute(0, 3, 1, 2), mirrored, padding=padding, groups=len(filters))
         return of_input.permute(0, 2, 3, 1), None, of_factor, of_offset, None
