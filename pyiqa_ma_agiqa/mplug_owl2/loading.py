@@ -2,7 +2,7 @@
 
 transformers maps whole files into memory and lets go of them when it has read the last tensor. With
 16 GB of files that are converted on the way, the process then holds them twice. Here each tensor is
-read when transformers asks for it, and its file is closed again.
+read when transformers asks for it, and no file but the last one stays open.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,32 @@ CURE = "fetch the model again"
 class StoredTensor:
     """A tensor in a file, read by `stored[...]`, which is how transformers reads safetensors, too."""
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype, opened: LastOpened
+    ) -> None:
+        self.path, self.name, self.shape, self.dtype, self.opened = path, name, shape, dtype, opened
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         # A copy, without another in between: a view would keep the file mapped.
         if self.path.suffix == ".safetensors":
             with safe_open(self.path, framework="pt") as file:
                 return file.get_tensor(self.name)[index].to(self.dtype, copy=True)
-        return _open_bin(self.path)[self.name][index].to(self.dtype, copy=True)
+        return self.opened(self.path)[self.name][index].to(self.dtype, copy=True)
+
+
+class LastOpened:
+    """The last ``.bin`` file that was asked for: to open it takes longer than to read many a tensor."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Path, dict[str, torch.Tensor]] | None = None
+        self._lock = threading.Lock()  # transformers reads in several threads
+
+    def __call__(self, path: Path) -> dict[str, torch.Tensor]:
+        with self._lock:
+            if self._last is None or self._last[0] != path:
+                self._last = None
+                self._last = path, _open_bin(path)
+            return self._last[1]
 
 
 def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> MPlugOwl2Model:
@@ -127,13 +145,14 @@ def stored_tensors(folder: Path, dtype: torch.dtype) -> dict[str, StoredTensor]:
         WeightsError: a file is missing or unreadable.
     """
     stored: dict[str, StoredTensor] = {}
+    opened = LastOpened()
     for path in weights_files(folder):
         try:
             shapes = _shapes(path)
         except Exception as error:  # truncated or foreign files raise errors of many types
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise WeightsError(f"{path}: not a readable weights file ({reason}); {CURE}") from None
-        stored |= {name: StoredTensor(path, name, shape, dtype) for name, shape in shapes.items()}
+        stored |= {name: StoredTensor(path, name, shape, dtype, opened) for name, shape in shapes.items()}
     return {
         name: tensor
         for name, tensor in stored.items()

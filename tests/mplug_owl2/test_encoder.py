@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.published_system.random_published import write_model
 from pyiqa_ma_agiqa import InputError, WeightsError
-from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Model, Owl2Encoder
+from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Model, Owl2Encoder, loading
 from pyiqa_ma_agiqa.mplug_owl2.encoder import CHUNK
 from pyiqa_ma_agiqa.mplug_owl2.processing import ProcessorSettings, prepare_images
 from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS, load_tokenizer, tokenise
@@ -273,6 +273,15 @@ def test_a_pickle_that_runs_code_is_not_run(folder, tmp_path):
     with pytest.raises(WeightsError, match=r"2-of-3\.bin"):
         Owl2Encoder(copied, "fp32", device="cpu")(batch(1, 32, 32))
     assert not (tmp_path / "harm").exists()
+
+
+def test_read_in_their_order_tensors_take_one_opening_of_each_file(folder, monkeypatch):
+    stored = loading.stored_tensors(folder, torch.float32)
+    opened, by_itself = [], loading._open_bin
+    monkeypatch.setattr(loading, "_open_bin", lambda path: opened.append(path) or by_itself(path))
+    for tensor in stored.values():
+        assert tensor[...].shape == tensor.shape
+    assert len(opened) == len(set(opened)) == 3 < len(stored)
 
 
 # Memory --------------------------------------------------------------------------------------------
