@@ -19,7 +19,7 @@ from .branch import PATCHES, QualityBranch
 from .checkpoint import load_checkpoint
 from .files import language_model, official_checkpoint
 from .semantic_cache import SemanticCache
-from .swin import GRID
+from .windows import GRID
 
 logger = logging.getLogger("pyiqa")
 

@@ -7,8 +7,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from .resize import opencv_bicubic
-from .swin import GRID, SwinStage
+from .swin import SwinStage
 from .transposed_attention import TransposedAttention
+from .windows import GRID
 
 SIDE = 224
 """Every image is resized to this side squared, aspect ratio not kept."""

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import WeightsError
-from .swin import relative_position_index, shifted_window_mask
+from .windows import relative_position_index, shifted_window_mask
 
 LAYOUT = Path(__file__).with_name("layout.json")
 SAFETENSORS = ".safetensors"

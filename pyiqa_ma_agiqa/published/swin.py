@@ -1,4 +1,4 @@
-"""The Swin stages of the quality branch: windows of 4 x 4 patches on the 28 x 28 grid."""
+"""The Swin stages of the quality branch."""
 
 from __future__ import annotations
 
@@ -7,50 +7,17 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 
-GRID = 28
-WINDOW = 4
-SHIFT = WINDOW // 2
+from .windows import SHIFT, WINDOW, assemble, partition, relative_position_index, shifted_window_mask
+
 HEADS = 4
 LAYERS = 2
 BLOCKS = 2
 HIDDEN = 768
 """Width of the hidden layer of every MLP."""
-BLOCKED = -100.0
-"""Added to the logit of a pair of patches that the shift has brought into one window."""
 RESIDUAL_SCALE = 0.8
 DROPOUT = 0.1
 STOCHASTIC_DEPTH = 0.1
 """Rate of the last block of a stage; the first has 0."""
-
-
-def relative_position_index() -> torch.Tensor:
-    """(16, 16) int64: row of the bias table for each pair of patches of a window."""
-    place = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij"))
-    offset = place.flatten(1)[:, :, None] - place.flatten(1)[:, None, :] + WINDOW - 1
-    return offset[0] * (2 * WINDOW - 1) + offset[1]
-
-
-def shifted_window_mask() -> torch.Tensor:
-    """(49, 16, 16) float32: 0 for pairs that were neighbours before the shift, else -100."""
-    part = torch.zeros(GRID, dtype=torch.int64)
-    part[-WINDOW:-SHIFT] = 1
-    part[-SHIFT:] = 2
-    regions = partition((3 * part[:, None] + part)[None, :, :, None])[:, :, 0]
-    return BLOCKED * (regions[:, :, None] != regions[:, None, :]).float()
-
-
-def partition(grid: torch.Tensor) -> torch.Tensor:
-    """(N, 28, 28, C) to windows (49 N, 16, C)."""
-    count, channels = grid.shape[0], grid.shape[-1]
-    cut = grid.reshape(count, GRID // WINDOW, WINDOW, GRID // WINDOW, WINDOW, channels)
-    return cut.transpose(2, 3).reshape(-1, WINDOW**2, channels)
-
-
-def assemble(windows: torch.Tensor) -> torch.Tensor:
-    """Windows (49 N, 16, C) back to (N, 28, 28, C)."""
-    across, channels = GRID // WINDOW, windows.shape[-1]
-    cut = windows.reshape(-1, across, across, WINDOW, WINDOW, channels)
-    return cut.transpose(2, 3).reshape(-1, GRID, GRID, channels)
 
 
 class WindowAttention(nn.Module):

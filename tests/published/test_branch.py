@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from pyiqa_ma_agiqa.errors import InputError
-from pyiqa_ma_agiqa.published import swin
+from pyiqa_ma_agiqa.published import windows
 from pyiqa_ma_agiqa.published.branch import QualityBranch
 from pyiqa_ma_agiqa.published.transposed_attention import TransposedAttention
 
@@ -190,24 +190,24 @@ def test_transposed_attention_reads_its_memory_the_other_way(count, channels, pa
 
 def test_windows_are_cut_and_put_together():
     grid = torch.arange(2 * 28 * 28 * 3).view(2, 28, 28, 3)
-    windows = swin.partition(grid)
-    assert windows.shape == (98, 16, 3)
-    assert torch.equal(windows[8].view(4, 4, 3), grid[0, 4:8, 4:8])
-    assert torch.equal(swin.assemble(windows), grid)
+    cut = windows.partition(grid)
+    assert cut.shape == (98, 16, 3)
+    assert torch.equal(cut[8].view(4, 4, 3), grid[0, 4:8, 4:8])
+    assert torch.equal(windows.assemble(cut), grid)
 
 
 def test_the_mask_parts_what_the_shift_brought_together():
-    mask = swin.shifted_window_mask()
+    mask = windows.shifted_window_mask()
     assert set(mask.unique().tolist()) == {0.0, -100.0}
     assert not mask[0].any()
-    places = swin.partition(torch.cartesian_prod(torch.arange(28), torch.arange(28)).view(1, 28, 28, 2))
-    origin = (places + swin.SHIFT) % 28  # where a patch of the shifted grid came from
-    apart = (origin[:, :, None] - origin[:, None]).abs().amax(-1) >= swin.WINDOW
+    places = windows.partition(torch.cartesian_prod(torch.arange(28), torch.arange(28)).view(1, 28, 28, 2))
+    origin = (places + windows.SHIFT) % 28  # where a patch of the shifted grid came from
+    apart = (origin[:, :, None] - origin[:, None]).abs().amax(-1) >= windows.WINDOW
     assert torch.equal(mask != 0, apart)
 
 
 def test_relative_positions_name_an_offset_each():
-    index = swin.relative_position_index()
+    index = windows.relative_position_index()
     rows, columns = torch.arange(16) // 4, torch.arange(16) % 4
     down = rows[:, None] - rows[None]
     right = columns[:, None] - columns[None]
