@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from ..places import without_secrets
@@ -39,7 +40,7 @@ def settings(request: Request, job: Job) -> dict[str, Any]:
             if request.metric in entry["metric_names"]
         },
         "pyiqa-ma-agiqa": __version__,
-    } | {name: _version(name) for name in SCORES_DEPEND_ON}
+    } | {name: version(name) for name in SCORES_DEPEND_ON}
 
 
 def differing(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -48,8 +49,10 @@ def differing(before: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in names)
 
 
-def _version(package: str) -> str | None:
+@cache
+def version(package: str) -> str | None:
+    """Of an installed package, else nothing. Kept, since it takes milliseconds to find."""
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
