@@ -23,6 +23,10 @@ from PIL import Image
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Else each of the many processes that the tests start would compile anew what it imports.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+
 import pyiqa_ma_agiqa
 
 from .s3_server import s3 as s3
