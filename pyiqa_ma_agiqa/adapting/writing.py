@@ -10,7 +10,7 @@ from torch import nn
 
 from ..compact.arch import MAAGIQA
 from ..compact.quality import QualityBranch
-from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, SUMMARY
+from ..compact.semantic import SUMMARY, late_parts
 from ..compact.storage import save_adaptation
 from ..errors import InputError
 from ..training.checkpoint import write_whole
@@ -37,12 +37,13 @@ def move_experts(model: MAAGIQA, slope: float, intercept: float, weights: np.nda
     familiarity = model.familiarity
     unscaled = weights * familiarity.scale.double().numpy()
     centre = familiarity.centre.double().numpy()
-    late, late_centre = (values.reshape(SUMMARY)[EARLY_AND_MIDDLE:] for values in (unscaled, centre))
+    content, coherence = late_parts(unscaled.reshape(SUMMARY))
+    content_centre, coherence_centre = late_parts(centre.reshape(SUMMARY))
     pixels = np.zeros(QualityBranch.width)
     of_quality = np.concatenate([pixels, np.where(LATE, 0, unscaled)])
     for expert, added, middle in (
-        (model.semantic_expert, late[:, :CLASS_TOKENS], late_centre[:, :CLASS_TOKENS]),
-        (model.coherence_expert, late[:, CLASS_TOKENS:], late_centre[:, CLASS_TOKENS:]),
+        (model.semantic_expert, content, content_centre),
+        (model.coherence_expert, coherence, coherence_centre),
         (model.quality_expert, of_quality, np.concatenate([pixels, centre])),
     ):
         _add(expert, slope, added.reshape(-1), middle.reshape(-1))

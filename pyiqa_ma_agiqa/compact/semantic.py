@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -139,6 +140,16 @@ class SemanticEncoder(nn.Module):
         return grid.flatten(1).t()
 
 
+def late_parts(summary: Any) -> tuple[Any, Any]:
+    """Views of the late blocks in (..., 6, 4, 768), of PyTorch or NumPy, both (..., 3, 2, 768).
+
+    Returns:
+        Class tokens; patch mean and deviation.
+    """
+    late = summary[..., EARLY_AND_MIDDLE:, :, :]
+    return late[..., :CLASS_TOKENS, :], late[..., CLASS_TOKENS:, :]
+
+
 def late_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What the experts on meaning read.
 
@@ -149,5 +160,5 @@ def late_summary(summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         Semantic content (N, 4608): class tokens of the late blocks. Coherence (N, 4608): patch
         mean and deviation of every second of them.
     """
-    late = summary[:, EARLY_AND_MIDDLE:]
-    return late[:, :, :CLASS_TOKENS].flatten(1), late[:, :, CLASS_TOKENS:].flatten(1)
+    content, coherence = late_parts(summary)
+    return content.flatten(1), coherence.flatten(1)

@@ -20,7 +20,7 @@ from scipy.stats import binom
 from ..compact.arch import MAAGIQA
 from ..compact.familiarity import AXES, CLOSES, QUANTILES, SLOPE
 from ..compact.quality import QualityBranch
-from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, SUMMARY
+from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, SUMMARY, late_parts
 from .closed_form import Penalties, Seen, principal_axes, ridge
 from .settings import check_range
 
@@ -235,12 +235,12 @@ def surely_conformal(off: np.ndarray) -> float:
 def write(model: MAAGIQA, fit: Fit, calibration: Calibration) -> None:
     """Write a fit into the model."""
     alone, more = fit.alone * fit.scale, (fit.together - fit.alone) * fit.scale
-    late = alone.reshape(SUMMARY)[EARLY_AND_MIDDLE:]
-    centre = fit.centre.reshape(SUMMARY)[EARLY_AND_MIDDLE:]
+    content, coherence = late_parts(alone.reshape(SUMMARY))
+    content_centre, coherence_centre = late_parts(fit.centre.reshape(SUMMARY))
     pixels = np.zeros(QualityBranch.width, np.float32)
     for expert, weights, middle in (
-        (model.semantic_expert, late[:, :CLASS_TOKENS], centre[:, :CLASS_TOKENS]),
-        (model.coherence_expert, late[:, CLASS_TOKENS:], centre[:, CLASS_TOKENS:]),
+        (model.semantic_expert, content, content_centre),
+        (model.coherence_expert, coherence, coherence_centre),
         (model.quality_expert, np.concatenate([pixels, more]), np.concatenate([pixels, fit.centre])),
     ):
         expert.weight.copy_(torch.from_numpy(weights.reshape(1, -1)))

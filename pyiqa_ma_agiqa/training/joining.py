@@ -6,7 +6,7 @@ import torch
 
 from ..compact.arch import MAAGIQA
 from ..compact.quality import QualityBranch
-from ..compact.semantic import CLASS_TOKENS, EARLY_AND_MIDDLE, LATE, SUMMARY, WIDTH
+from ..compact.semantic import SUMMARY, late_parts
 from .quality_stage import QualityRegressor
 
 
@@ -29,8 +29,7 @@ def join_branch(model: MAAGIQA, branch: QualityRegressor, blend: float) -> None:
     quality.weight.mul_(1 - blend)
     pixels, summary = quality.weight.split([QualityBranch.width, model.familiarity.centre.numel()], dim=1)
     pixels += blend * branch.head.weight
-    late = summary.view(SUMMARY)[EARLY_AND_MIDDLE:]
-    late[:, :CLASS_TOKENS] -= blend * content.weight.view(LATE, CLASS_TOKENS, WIDTH)
-    late[:, CLASS_TOKENS:] -= blend * coherence.weight.view(LATE, 2, WIDTH)
+    for part, expert in zip(late_parts(summary.view(SUMMARY)), (content, coherence), strict=True):
+        part -= blend * expert.weight.view(part.shape)
     meaning = content.bias + coherence.bias + model.bias
     quality.bias.mul_(1 - blend).add_(blend * (branch.head.bias - meaning))
