@@ -31,12 +31,13 @@ from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from pyiqa_ma_agiqa import MAAGIQA
 from pyiqa_ma_agiqa.compact import semantic
+from pyiqa_ma_agiqa.compact.preprocessing import ENCODER_SIDE
 from pyiqa_ma_agiqa.training.experts_stage import LATE
 
 PARTS = ("val", "test")
 WHOLE = "the whole recipe"
 WITHOUT_COPIES = "without degraded copies in the closed form (so are all rows below)"
-SMALL_VIEW = "the tower sees 224² instead of 320²"
+SMALL_VIEW = f"the tower sees 224² instead of {ENCODER_SIDE}²"
 CLASS_TOKENS = np.zeros(semantic.SUMMARY, bool)
 CLASS_TOKENS[:, : semantic.CLASS_TOKENS] = True
 CLASS_TOKENS = CLASS_TOKENS.reshape(-1)
