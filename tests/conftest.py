@@ -19,7 +19,7 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-# One process for each core (pytest-xdist): more threads would stand in each other's way.
+# About one process for each core (pytest-xdist): more threads would stand in each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -44,28 +44,35 @@ BUILD_FILES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyiqa_ma_agiqa_entry.py"),
 )
 HEAVIEST = (
-    "scoring/test_ray.py",
     "scoring/test_shards_in_a_store.py",
-    "scoring/test_shards_on_ray.py",
     "benchmarks/test_published_system.py",
-    "published/test_branch.py",
     "registration/test_install.py",
-    "compact/test_model.py",
     "compact/test_exactness.py",
+    "scoring/test_ray.py",
+    "published/test_branch.py",
     "training/test_compact.py",
+    "compact/test_model.py",
+    "scoring/test_shards_on_ray.py",
     "registration/test_pyiqa_conventions.py",
     "mplug_owl2/test_encoder.py",
-    "adapting/test_adapt.py",
     "benchmarks/test_ablations.py",
     "registration/test_plugin.py",
-    "benchmarks/test_left_out.py",
+    "adapting/test_adapt.py",
     "published/test_end_to_end.py",
-    "scoring/test_decoding.py",
-    "scoring/test_shards.py",
+    "weights/test_hub_download.py",
     "weights/test_downloads.py",
+    "scoring/test_decoding.py",
+    "benchmarks/test_left_out.py",
+    "benchmarks/test_against_commit.py",
+    "scoring/test_shard_kinds.py",
     "weights/test_importing.py",
 )
-"""Files of tests that take longest, in this order."""
+"""Files of tests that take longest, about in this order; clusters one after the other."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: what waits for a cluster, a server or another process leaves its own."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

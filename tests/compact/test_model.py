@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyiqa_ma_agiqa.compact import arch
+from pyiqa_ma_agiqa.compact import arch, preprocessing
 from pyiqa_ma_agiqa.compact.arithmetic import floats
 from pyiqa_ma_agiqa.compact.familiarity import CLOSES, Familiarity
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
@@ -146,19 +146,23 @@ def loss() -> torch.nn.Module:
 
 
 def test_as_loss_gives_finite_gradients(loss):
-    for net, size in ((loss, (64, 96)), (with_a_short_tower(loss), (512, 512))):
+    """Of the whole tower `test_gradient_backward` asks it."""
+    loss = with_a_short_tower(loss)
+    for size in ((64, 96), (512, 512)):
         image = batch(1, *size).requires_grad_()
-        net(image).backward()
+        loss(image).backward()
         assert image.grad.isfinite().all()
         assert image.grad.abs().sum() > 0
 
 
-def test_gradient_is_the_slope_of_the_loss(loss):
-    """Central differences of the networks without rounding, whose slopes they are, in float64.
+def test_gradient_is_the_slope_of_the_loss(loss, monkeypatch):
+    """Central differences of the networks without rounding, whose slopes they are, in float64; views are small.
 
     One direction lies along what the encoder's view adds to the gradient, square to what the branch's view
     adds, the other the other way round: of each slope nothing is left without its view.
     """
+    monkeypatch.setattr(preprocessing, "ENCODER_SIDE", 112)
+    monkeypatch.setattr(preprocessing, "BRANCH_SIDES", (160, 1024))
     image = 0.1 + 0.8 * batch(1, 48, 64)  # off the ends of the range, where slopes have two sides
     loss, step = with_a_short_tower(loss), 1e-4
     loss.net.familiarity.known[CLOSES] = 1.0  # the gate is half open or more, and lets the branch through

@@ -220,7 +220,7 @@ def kinds():
 
 LONGEST = 500
 """Seconds that a step may take on a machine that is busy with other things."""
-SHARDS = int(os.environ.get("STORE_SHARDS", 20))
+SHARDS = int(os.environ.get("STORE_SHARDS", 10))
 SUFFIXES = {0: (".tar.gz", "w:gz"), 1: (".tar.zst", "zst")}
 """Of shards by their number, modulo ten; the others are plain tars."""
 
