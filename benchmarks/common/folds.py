@@ -40,12 +40,7 @@ class Fold:
 
 
 def folds(
-    model_of: Callable[[str], MAAGIQA],
-    ratings: Ratings,
-    known: Iterable[str],
-    blend: float,
-    cache: Path,
-    unseen: bool = True,
+    model_of: Callable[[str], MAAGIQA], ratings: Ratings, known: Iterable[str], blend: float, cache: Path
 ) -> dict[str, Fold]:
     """A fold for each generator, and `KNOWN`.
 
@@ -55,11 +50,10 @@ def folds(
         known: the parts that the shipped model is asked for.
         blend: weight of the branch in these models.
         cache: what networks say is kept there.
-        unseen: without it there is `KNOWN` alone.
     """
     asked = {KNOWN: [ratings.rows(part) for part in known]}
     fitted = {KNOWN: ratings.rows("train")}
-    for name in np.unique(ratings.generators) if unseen else ():
+    for name in np.unique(ratings.generators):
         asked[str(name)] = [np.flatnonzero(ratings.generators == name)]
         fitted[str(name)] = np.flatnonzero(ratings.generators != name)
     found = {}

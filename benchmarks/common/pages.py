@@ -90,7 +90,7 @@ PAGES = {
             Quote(
                 "it held {.2} of the test part's and {.2} of those of generators left out",
                 (
-                    at("unseen/known.json", "known/test/coverage"),
+                    at("unseen/unseen.json", "known/test/coverage"),
                     at("unseen/unseen.json", "all/mean_coverage"),
                 ),
             ),

@@ -5,8 +5,7 @@
 Each of the six generators of AGIQA-3K is predicted by the model that the whole recipe makes of the images of
 the five others; `common/left_out.py` trains the six, hours where they are not there. Beside it the same
 figures for known generators: the shipped model on val of `official` and, with --test, on test. Minutes; what
-the networks say is kept in --runs. Writes unseen.json beside itself; with --known, which trains nothing and
-measures known generators alone, known.json.
+the networks say is kept in --runs. Writes unseen.json beside itself.
 """
 
 from __future__ import annotations
@@ -82,15 +81,10 @@ def told_apart(known: np.ndarray, others: np.ndarray) -> float:
     return float((ranks.sum() - len(known) * (len(known) + 1) / 2) / (len(known) * len(others)))
 
 
-def by_part(images: Images, fold: Fold, config: ExpertsStageConfig) -> dict[str, pd.DataFrame]:
-    """The table of known generators, of val and test apart."""
-    return {str(part): table for part, table in rated(images, fold, config).groupby("part", sort=False)}
-
-
 def measure(images: Images, fold: dict[str, Fold], config: ExpertsStageConfig) -> dict[str, Any]:
     """Figures by generator left out, over all of them, and of known generators."""
-    known = by_part(images, fold[KNOWN], config)
-    tables = {name: rated(images, one, config) for name, one in fold.items() if name != KNOWN}
+    tables = {name: rated(images, one, config) for name, one in fold.items()}
+    known = dict(list(tables.pop(KNOWN).groupby("part", sort=False)))
     every = pd.concat(tables.values())
     by_generator = {name: figures(table) for name, table in tables.items()}
     mos, generators = every["mos"].to_numpy(), every["generator"].to_numpy(str)
@@ -117,23 +111,16 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
     parser.add_argument("--test", action="store_true", help="read the official test part, too")
-    parser.add_argument("--known", action="store_true", help="leave no generator out")
     add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()
     parts = ("val", "test") if options.test else ("val",)
-    own = model_of(options, model)
-    fold = folds(own, ratings, parts, recipe.blend, options.runs, unseen=not options.known)
+    fold = folds(model_of(options, model), ratings, parts, recipe.blend, options.runs)
     images = Images(ratings, summaries_of(model, ratings, options.runs))
-    if options.known:
-        tables = by_part(images, fold[KNOWN], recipe.experts)
-        result: dict[str, Any] = {"known": {part: figures(table) for part, table in tables.items()}}
-    else:
-        result = measure(images, fold, recipe.experts)
-    name = "known.json" if options.known else "unseen.json"
-    write_json(options.out / name, result | own_weights_sha256() | circumstances())
-    print(json.dumps(result["known"] | result.get("all", {}), indent=1))
+    result = measure(images, fold, recipe.experts)
+    write_json(options.out / "unseen.json", result | own_weights_sha256() | circumstances())
+    print(json.dumps(result["all"], indent=1))
 
 
 if __name__ == "__main__":

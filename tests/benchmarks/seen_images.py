@@ -77,7 +77,7 @@ class Trained:
         return self.head(torch.from_numpy(said))[:, 0].numpy()
 
 
-def folds_of(images: Images, known: tuple[str, ...], trained: Trained | None = None, unseen: bool = True):
+def folds_of(images: Images, known: tuple[str, ...], trained: Trained | None = None):
     """The folds of models as training would make them."""
 
     def seen(_, ratings: Ratings, __) -> features.Seen:
@@ -87,4 +87,4 @@ def folds_of(images: Images, known: tuple[str, ...], trained: Trained | None = N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_folds, "seen", seen)
         patch.setattr(of_folds, "features_of", lambda _, ratings, __: pixels_said(ratings))
-        return of_folds.folds(trained or Trained(images), images.ratings, known, BLEND, Path(), unseen)
+        return of_folds.folds(trained or Trained(images), images.ratings, known, BLEND, Path())

@@ -150,14 +150,6 @@ def test_measured_figures_reach_the_table(images, fold, tmp_path):
     assert f"(pooled): {result['all']['pooled_srcc']:.4f}" in text
 
 
-def test_known_generators_can_be_measured_alone(images, fold, trained):
-    alone = folds_of(images, ("val",), trained, unseen=False)
-    assert list(alone) == [KNOWN]
-    found = unseen.by_part(images, alone[KNOWN], CONFIG)
-    assert list(found) == ["val"]
-    pd.testing.assert_frame_equal(found["val"], unseen.by_part(images, fold[KNOWN], CONFIG)["val"])
-
-
 def test_a_constant_width_holds_nine_of_ten_known_images(images, fold):
     one = fold["two"]
     width = unseen.constant_width(images, one.fitted, CONFIG)

@@ -156,7 +156,7 @@ def test_as_loss_gives_finite_gradients(loss):
 
 
 def test_gradient_is_the_slope_of_the_loss(loss, monkeypatch):
-    """Central differences of the networks without rounding, whose slopes they are, in float64; views are small.
+    """Central differences of the networks without rounding, whose slopes they are: float64, small views.
 
     One direction lies along what the encoder's view adds to the gradient, square to what the branch's view
     adds, the other the other way round: of each slope nothing is left without its view.
