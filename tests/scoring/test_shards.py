@@ -7,7 +7,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 
 import pytest
 
@@ -222,14 +222,18 @@ def test_a_run_with_a_journal_ends_with_it(here, monkeypatch, capsys):
 
 
 def killed_at(call, number):
-    """The process ends as by a power cut when it comes to this call for the number-th time."""
-    before, calls = getattr(Path, call), []
+    """The process ends as by a power cut when it comes to this call for the number-th time.
+
+    One thread makes the call at a time: the earlier ones have ended by then.
+    """
+    before, calls, lock = getattr(Path, call), [], Lock()
 
     def die(self, *given):
-        calls.append(self)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return before(self, *given)
+        with lock:
+            calls.append(self)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(self, *given)
 
     setattr(Path, call, die)
 
@@ -239,7 +243,7 @@ def test_killed_in_the_middle_of_a_write(here):
     process = start(
         here, "score", "in/*.tar", *ENTROPY, "--out", "out", before=partial(killed_at, "replace", 3)
     )
-    process.join(60)
+    process.join()
     assert process.exitcode == -signal.SIGKILL
     parts = list(Path("out").glob(".*.part"))  # two shards may have been written at a time
     assert parts and len(list(Path("out").glob("*.parquet"))) == 1
@@ -256,7 +260,7 @@ def test_two_runs_at_once(here):
     words = ["score", "in/*.tar", *ENTROPY, "--out", "out"]
     both = [start(here, *words) for _ in range(2)]
     for process in both:
-        process.join(60)
+        process.join()
         assert process.exitcode == 0, Path("log").read_text()
     score("in/*.tar", out="plain.parquet")
     assert rows("out") == rows("plain.parquet")
