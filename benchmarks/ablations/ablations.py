@@ -52,9 +52,6 @@ def variants(recipe: Variant) -> dict[str, Variant]:
         "without the coherence expert": replace(recipe, kept=~(LATE & ~CLASS_TOKENS)),
         "without the quality expert: gate always closed": replace(recipe, gate=CLOSED),
         "gate always open": replace(recipe, gate=OPEN),
-        "without the random effect of the generator": replace(
-            recipe, config=replace(experts, generator_variance=0.0)
-        ),
         "without rater weights": replace(recipe, config=replace(experts, rater_weight=0.0)),
         "all blocks alike": replace(recipe, config=replace(experts, early_weight=1.0)),
         "without the branch": replace(recipe, blend=0.0),

@@ -60,13 +60,15 @@ def rated(images: Images, fold: Fold, config: ExpertsStageConfig) -> pd.DataFram
 def figures(table: pd.DataFrame) -> dict[str, float]:
     """Agreement, also of the scores `BESIDE`, bias, interval, familiarity and gate of images."""
     score, mos = table["score"].to_numpy(), table["mos"].to_numpy()
+    held, familiar = (table["low"] <= mos) & (mos <= table["high"]), table["familiarity"] >= 0.5
     return {
         "images": len(table),
         "srcc": float(srcc(score, mos)),
         "plcc": float(pearson(score, mos)),
         **{f"srcc_{name}": float(srcc(table[name].to_numpy(), mos)) for name in BESIDE},
         "bias": float((score - mos).mean()),
-        "coverage": float(((table["low"] <= mos) & (mos <= table["high"])).mean()),
+        "coverage": float(held.mean()),
+        "coverage_of_familiar": float(held[familiar].mean()),
         "half_width": float((table["high"] - table["low"]).mean() / 2),
         "coverage_of_constant": float((np.abs(score - mos) <= table["constant"]).mean()),
         "constant_half_width": float(table["constant"].mean()),

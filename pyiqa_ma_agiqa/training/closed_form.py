@@ -1,9 +1,9 @@
-"""Ridge regression of MOS in closed form, with a random effect of the generator.
+"""Ridge regression of MOS in closed form, with a random effect of the generator where one is asked for.
 
 .. math:: MOS = b + w \\cdot z + u_{generator} + noise, \\quad w \\sim N(0, 1), \\quad u \\sim N(0, c)
 
 What all images of one generator have in common is left to u, which is not used to predict: so w need not
-explain, and learn to recognise, which generator made an image. Copies that were made worse on purpose are
+explain, and learn to recognise, which generator made an image. With c = 0 there is no u. Copies that were made worse on purpose are
 observations, too: of a fall of w . z.
 """
 

@@ -120,11 +120,11 @@ def test_a_variant_without_change_is_the_recipe(images, fold):
 
 def test_figures_are_of_scores_and_intervals():
     table = pd.DataFrame({"score": [2.0] * 15 + [3.0] * 15, "low": [2.2] * 15 + [2.6] * 15})
-    table = table.assign(mos=2.5, high=2.8, constant=0.4, familiarity=0.5, gate=0.5)
+    table = table.assign(mos=2.5, high=2.8, constant=0.4, familiarity=[0.5] * 15 + [0.4] * 15, gate=0.5)
     table = table.assign(branch=table["score"], without_branch=table["score"])
     found = unseen.figures(table)
     assert (found["bias"], found["coverage"], found["coverage_of_constant"]) == (0, 0.5, 0)
-    assert found["half_width"] == pytest.approx(0.2)
+    assert found["coverage_of_familiar"] == 1 and found["half_width"] == pytest.approx(0.2)
     assert unseen.told_apart(np.array([3.0, 4.0]), np.array([1.0, 3.0])) == pytest.approx(0.875)
     table = table.assign(mos=np.arange(30.0), score=np.arange(30.0), branch=-np.arange(30.0))
     found = unseen.figures(table.assign(without_branch=np.arange(30.0) // 15))
@@ -158,9 +158,12 @@ def test_a_constant_width_holds_nine_of_ten_known_images(images, fold):
     assert 0.9 <= (np.abs(found.scores(known) - seen.mos) <= width).mean() < 0.95
 
 
-def test_the_first_of_those_near_the_best_wins():
-    assert choices.winner({"simple": 0.9985, "other": 0.9970, "best": 1.0}) == "simple"
-    assert choices.winner({"simple": 0.9975, "best": 1.0, "later": 1.0}) == "best"
+def test_the_recipe_gives_way_to_what_is_better_or_simpler():
+    sums = {"0": 0.9994, "1": 0.9998, "2": 1.0, "3": 1.0004}
+    assert choices.winner(sums, "2", "0") == "2"
+    assert choices.winner(sums, "1", "0") == "3"
+    assert choices.winner(sums | {"0": 0.9996}, "2", "0") == "0"
+    assert choices.winner(sums | {"0": 0.9996}, "2", "4") == choices.winner(sums, "2") == "2"
 
 
 def test_settings_are_judged_in_both_lights_and_reach_the_table(images, fold, tmp_path):

@@ -18,9 +18,9 @@ from pyiqa_ma_agiqa.training.experts_stage import (
     conformal,
     fit,
     fit_experts,
+    narrowest,
     predict_experts,
     prior,
-    surely_conformal,
 )
 
 INPUTS = math.prod(SUMMARY)
@@ -169,15 +169,23 @@ def test_one_generator_has_one_width_and_two_may_grow():
     assert set(both.coverage) == {"known images", "good", "poor"}
 
 
-def test_the_interval_holds_nine_in_ten_surely():
+def test_a_conformal_bound_holds_nine_in_ten_on_average():
     """Uniform errors below 1: what part of new ones a bound holds is the bound itself."""
     draws = np.random.default_rng(0).random((2000, 400))
-    surely, on_average = (np.array([bound(off) for off in draws]) for bound in (surely_conformal, conformal))
-    assert 0.935 < (surely >= 0.9).mean() < 0.985
-    assert abs(on_average.mean() - 0.9) < 0.005
-    assert 0.45 < (on_average >= 0.9).mean() < 0.6
-    few = draws[0, :20]
-    assert surely_conformal(few) == few.max()
+    bounds = np.array([conformal(off) for off in draws])
+    assert abs(bounds.mean() - 0.9) < 0.005
+    assert 0.45 < (bounds >= 0.9).mean() < 0.6
+
+
+def test_the_interval_holds_both_halves_of_known_images():
+    """Errors that do not grow with strangeness, and an interval that does."""
+    rng = np.random.default_rng(0)
+    off, away = rng.random(4000), rng.normal(size=4000)
+    base = narrowest(off, away, 0.5)
+    held = off <= base * np.exp(0.5 * away)
+    assert 0.9 <= held[away <= 0].mean() < 0.902 and held[away > 0].mean() > 0.99
+    assert narrowest(off, away, 0.0) == max(conformal(off[away <= 0]), conformal(off[away > 0]))
+    assert narrowest(off, np.zeros(4000), 0.5) == conformal(off)
 
 
 def test_images_that_are_left_out_take_their_copies_with_them():
