@@ -43,8 +43,8 @@ def unseen(result: dict[str, Any]) -> str:
         f"{over_all['pooled_srcc_branch']:.4f}. *Without the branch*: the same model before it joined; "
         "*the branch alone*: what it predicts by itself. Bias and widths in MOS; bias: mean score less mean "
         "MOS. Coverage: part of the MOS inside the 90 % interval, of all images and of those with a "
-        "familiarity of .5 or more. AUC: how often, of an image of `official` val and one of the generator left out, the first is the "
-        "more familiar."
+        "familiarity of .5 or more. AUC: how often, of an image of `official` val and one of the generator "
+        "left out, the first is the more familiar."
     )
     return "\n\n".join([markdown(head, rows), notes, source(result)])
 

@@ -3,8 +3,8 @@
 .. math:: MOS = b + w \\cdot z + u_{generator} + noise, \\quad w \\sim N(0, 1), \\quad u \\sim N(0, c)
 
 What all images of one generator have in common is left to u, which is not used to predict: so w need not
-explain, and learn to recognise, which generator made an image. With c = 0 there is no u. Copies that were made worse on purpose are
-observations, too: of a fall of w . z.
+explain, and learn to recognise, which generator made an image. With c = 0 there is no u. Copies that were
+made worse on purpose are observations, too: of a fall of w . z.
 """
 
 from __future__ import annotations
