@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import WeightsError
 from ..weights.manifest import entry
+from ..weights.saving import save_tensors
 from .shipped import NAME, shipped_weights
 
 ADAPTATION = "ma_agiqa adaptation 1"
@@ -24,7 +24,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """Write the model's tensors."""
     stored = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     temporary = path.with_name(path.name + ".part")
-    save_file(stored, temporary)
+    save_tensors(stored, temporary)
     temporary.replace(path)
 
 
@@ -36,7 +36,7 @@ def save_adaptation(model: nn.Module, names: Iterable[str], path: Path, **facts:
     """
     state = model.state_dict()
     stored = {name: state[name].detach().contiguous() for name in names}
-    save_file(stored, path, facts | {"format": ADAPTATION, "adapted_from": entry(NAME)["sha256"]})
+    save_tensors(stored, path, facts | {"format": ADAPTATION, "adapted_from": entry(NAME)["sha256"]})
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import WeightsError
+from ..weights.saving import save_tensors
 from .windows import relative_position_index, shifted_window_mask
 
 LAYOUT = Path(__file__).with_name("layout.json")
@@ -121,7 +121,7 @@ def save_checkpoint(model: nn.Module, path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         if path.suffix == SAFETENSORS:
-            save_file(stored, temporary)
+            save_tensors(stored, temporary)
         else:
             torch.save(stored, temporary)
         temporary.replace(path)

@@ -89,6 +89,7 @@ def table(folder, tmp_path, text):
 def test_the_file_is_small_and_says_what_it_is(moved, folder):
     path = folder / "mine.safetensors"
     assert path.stat().st_size < 200_000
+    assert path.stat().st_mode == (folder / "ratings.csv").stat().st_mode  # others may read it, too
     with safe_open(path, "pt") as file:
         facts = file.metadata()
         assert set(file.keys()) == set(CHANGED)

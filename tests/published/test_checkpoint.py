@@ -238,6 +238,8 @@ def test_weights_go_round_through_a_file(light_model, tmp_path, suffix):
     path = tmp_path / f"weights{suffix}"
     save_checkpoint(light_model, path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # others may read it, too
     state = read_checkpoint(path)
     for name, tensor in light_model.state_dict().items():
         assert torch.equal(state[name], tensor), name
