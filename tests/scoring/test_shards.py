@@ -267,6 +267,18 @@ def test_two_runs_at_once(here):
     assert not [name for name in os.listdir("out") if name.startswith(".")]
 
 
+def test_another_run_that_begins_deletes_the_probe(here, monkeypatch):
+    by_itself = run.write_whole
+
+    def write_and_lose(place, content):
+        by_itself(place, content)
+        Path(place).unlink()
+
+    monkeypatch.setattr(run, "write_whole", write_and_lose)
+    score("in/*.tar", out="out")
+    assert len(rows("out")) == 12
+
+
 def test_a_full_disk(small_disk, here, capsys):
     out = small_disk / "out"
     (small_disk / "filler").write_bytes(bytes(1_000_000))

@@ -115,7 +115,7 @@ def _ready(request: Request) -> str:
             with suppress(OSError):  # harms nothing where it stays
                 storage.delete_object(f"{out}/{PROBE}")
         else:
-            Path(out, PROBE).unlink()
+            Path(out, PROBE).unlink(missing_ok=True)  # another run that begins may have deleted it
             delete_parts(Path(out), DEAD, time.time())
     except OSError as error:
         raise cannot_be_written(out, error) from None
