@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -142,26 +143,29 @@ def start_and_wait(folder: Path, rows: int, *command: str) -> BaseProcess:
 
 def run_measured(folder: Path, *words: str) -> tuple[int | None, float]:
     """Run the command in a folder; its exit status and the most memory it takes, in MiB. Reads /proc."""
-    return _measured(start(folder, *words))
+    return call_measured(_command, list(words), str(folder), str(folder / "log"), None)
 
 
 def call_measured(function: Callable[..., None], *arguments: Any) -> tuple[int | None, float]:
     """The same of a function of a module."""
-    process = FORKS.Process(target=function, args=arguments)
+    peak, told = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_call_and_tell, args=(told, function, arguments))
     process.start()
-    return _measured(process)
-
-
-def _measured(process: BaseProcess) -> tuple[int | None, float]:
-    peak = 0.0
-    while process.is_alive():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM"):
-                    peak = int(line.split()[1]) / 1024
-        time.sleep(0.01)
+    told.close()  # or a process that dies would be waited for
+    most = 0.0
+    with suppress(EOFError):
+        most = peak.recv()
     process.join()
-    return process.exitcode, peak
+    return process.exitcode, most
+
+
+def _call_and_tell(told: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    # The process looks itself: whoever looks from outside, and has to wait for a core, misses the end.
+    try:
+        function(*arguments)
+    finally:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        told.send(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
 
 
 def make_images(folder: Path, count: int, side: int = 16) -> None:

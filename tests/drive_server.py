@@ -63,7 +63,8 @@ class DriveHandler(Handler):
 
     def answer(self, head=False):
         path = self.path.split("?")[0]
-        self.server.requests[path] += 1
+        with self.server.lock:
+            self.server.requests[path] += 1
         if path == "/download":
             disposition = f'attachment; filename="{Path(path).name}.pt"'
             headers = {"Content-Disposition": disposition, "Content-Type": "application/octet-stream"}

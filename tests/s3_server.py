@@ -24,7 +24,7 @@ import pytest
 KEY, SECRET = "AKIATESTTESTTEST", "sEcReTsEcReTsEcReT"
 BUCKET = "images"
 MADE = re.compile(rf"/{BUCKET}/made/.*\.parquet")
-SECONDS_TO_START = 60
+SECONDS_TO_START = 300
 
 
 class S3Server:
@@ -36,7 +36,14 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        # Held as long as there is this object, or others could take the port while the server does not run.
+        self.held = socket.socket()
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.held.bind(("127.0.0.1", 0))
+        self.port = self.held.getsockname()[1]
+        if sys.platform != "linux":  # where the server could not have it then
+            self.held.close()
+        self.told = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,8 +79,9 @@ class S3Server:
         """How many of the next requests for objects are answered with `unavailable` (503), and then with
         a `reset` of the connection; with `denied` above 0, all writes are refused. When there are `made`
         parquets below made/, further ones wait for it to be told more."""
+        self.told += 1
         part = self.folder / "faults-part"
-        part.write_text(json.dumps(faults))
+        part.write_text(json.dumps([self.told, faults]))
         part.replace(self.folder / "faults.json")
 
     def requests(self) -> int:
@@ -101,12 +109,6 @@ def s3(tmp_path_factory):
         yield server.start()
         server.stop()
         S3FileSystem.clear_instance_cache()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class _Faulty:
@@ -138,9 +140,9 @@ class _Faulty:
         return self.application(environ, start_response)
 
     def _listen(self) -> None:
-        told = self.file.stat().st_mtime_ns
+        told, faults = json.loads(self.file.read_text())
         if told != self.told:
-            self.told, self.faults = told, json.loads(self.file.read_text())
+            self.told, self.faults = told, faults
 
     def _may_be_made(self, environ) -> bool:
         path = environ["PATH_INFO"]

@@ -41,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.drops = 0
         self.pace = 0.0
         self.held_at = float("inf")
+        self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, path: str = "") -> str:
@@ -59,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, head=False):
         path = self.path.split("?")[0]
-        self.server.requests[f"HEAD {path}" if head else path] += 1
+        with self.server.lock:
+            self.server.requests[f"HEAD {path}" if head else path] += 1
         if path.startswith("/api/models/"):
             answer = self.repository_tree() if "/tree/" in path else self.repository_info()
             return self.body(json.dumps(answer).encode(), {"Content-Type": "application/json"}, head)
@@ -97,8 +99,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def pieces(self, content):
         path = self.path.split("?")[0]
-        if self.breaks_off(path) and self.server.drops:
-            self.server.drops -= 1
+        with self.server.lock:
+            drop = self.breaks_off(path) and self.server.drops > 0
+            self.server.drops -= drop
+        if drop:
             content = content[: len(content) // 2]
             self.close_connection = True
         size = 16384 if path == "/slow" else len(content) or 1
@@ -106,8 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             piece = content[start : start + size]
             while path == "/slow" and start >= self.server.held_at:
                 time.sleep(0.01)
+            with self.server.lock:  # before: who has read all of it may look at once
+                self.server.sent[path] += len(piece)
             self.wfile.write(piece)
-            self.server.sent[path] += len(piece)
             if path == "/slow":
                 time.sleep(self.server.pace)
 

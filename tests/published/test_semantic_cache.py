@@ -138,13 +138,13 @@ def _fill(folder, rows, barrier):
 
 
 def test_several_processes_share_a_folder(tmp_path):
-    barrier = FORKS.Barrier(3)
+    barrier = FORKS.Barrier(3, timeout=300)
     orders = ([*range(8)], [*range(8)], [*reversed(range(8))])
     workers = [FORKS.Process(target=_fill, args=(tmp_path, order, barrier)) for order in orders]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join()
         assert worker.exitcode == 0
     encoder, images = Encoder(), batch(8, 20, 24)
     torch.testing.assert_close(SemanticCache(tmp_path, encoder)(images), encoder(images).float())

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from itertools import count
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -31,12 +32,15 @@ class Light:
 
     def __init__(self, work):
         self.at_work = 0
+        self.together = Barrier(ABREAST, timeout=300)
 
     def begin(self):
         pass
 
     def do(self, shard):
         self.at_work += 1
+        if "beside" in shard.name:
+            self.together.wait()
         time.sleep(0.02)
         if "poison" in shard.name:
             os._exit(1)
@@ -61,7 +65,8 @@ def test_a_shard_that_kills_its_worker_twice_is_left_out(light):
     names = [
         *(f"{number}.tar" for number in range(6)),
         "poison.tar",
-        *(f"{number}.tar" for number in range(6, 12)),
+        *(f"{number}.tar" for number in range(6, 10)),
+        *(f"beside-{number}.tar" for number in range(ABREAST)),
     ]
     results = list(engine.shards_on_cluster(map(shard_at, names), WORK, 1))
     assert sorted(result.shard for result in results) == sorted(names)
@@ -75,7 +80,7 @@ def test_the_shards_of_a_machine_that_is_lost_are_done_again(light, cluster):
     given, enough = count(), []
 
     def shards():
-        while not enough and (number := next(given)) < 10_000:  # minutes
+        while not enough and (number := next(given)) < 30_000:  # minutes
             yield shard_at(f"{number}.tar")
 
     machine = cluster.add_node(**MACHINE)

@@ -127,8 +127,7 @@ def test_a_store_that_fails_for_good(monkeypatch):
 
 
 def test_nobody_is_patient_when_a_run_is_ended(monkeypatch):
-    """It would be two minutes else."""
-    Fake(monkeypatch, ConnectionResetError(errno.ECONNRESET, "gone"))
+    Fake(monkeypatch, ConnectionResetError(errno.ECONNRESET, "gone"), {"size": 1})  # for who asks again
     storage.stopping.set()
     try:
         with pytest.raises(OSError, match="gone"):

@@ -42,7 +42,8 @@ def ask(hub, tmp_path):
             "HF_ENDPOINT": hub.url(),
             "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "300",
+            "HF_HUB_ETAG_TIMEOUT": "300",
         }
         frame = (
             # pyiqa takes seconds to import
