@@ -8,6 +8,7 @@ process fetches while others wait.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,9 +28,12 @@ RETRIES = 3
 
 def cache_folder() -> Path:
     """Where pyiqa keeps its weights."""
-    from pyiqa.utils.download_util import DEFAULT_CACHE_DIR
+    folder = getattr(sys.modules.get("pyiqa.utils.download_util"), "DEFAULT_CACHE_DIR", None)
+    if folder is not None:
+        return Path(folder)
+    from torch.hub import get_dir  # pyiqa itself takes seconds to import
 
-    return Path(DEFAULT_CACHE_DIR)
+    return Path(get_dir()) / "pyiqa"
 
 
 def out_of_reach(name: str, reason: str | Exception) -> WeightsError:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +87,14 @@ def whole(path, checkpoint):
 def nothing_left(cache):
     left = [path.name for path in cache.iterdir()] if cache.is_dir() else []
     return not [name for name in left if not name.endswith(".lock")]
+
+
+def test_the_folder_is_pyiqas_also_before_pyiqa_is_imported(monkeypatch):
+    from pyiqa.utils.download_util import DEFAULT_CACHE_DIR
+
+    assert downloads.cache_folder() == Path(DEFAULT_CACHE_DIR)
+    monkeypatch.delitem(sys.modules, "pyiqa.utils.download_util")
+    assert downloads.cache_folder() == Path(DEFAULT_CACHE_DIR)
 
 
 @pytest.mark.parametrize("path", ["/good", "/slow"])
@@ -209,8 +218,10 @@ def test_a_file_brought_by_hand_is_checked_and_recorded(cache, whole_layout):
 FETCH = """
 import sys
 from pathlib import Path
+import gdown, requests  # as a fetch does first, which takes a second
 from pyiqa_ma_agiqa import WeightsError
 from pyiqa_ma_agiqa.weights import downloads
+print("ready", flush=True)
 try:
     downloads.fetch_file(sys.argv[1], Path(sys.argv[2]), lambda path: None, None)
 except WeightsError as error:
@@ -218,18 +229,27 @@ except WeightsError as error:
 """
 
 
-def fetching(url, path, **options):
-    return subprocess.Popen(
-        [sys.executable, "-c", FETCH, url, str(path)], stderr=subprocess.PIPE, text=True, **options
-    )
+def fetching(url, path):
+    command = [sys.executable, "-c", FETCH, url, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end_well(process):
+    """What it prints is read meanwhile: the progress of a slow machine would fill a pipe."""
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
 
 
 def test_two_processes_fetch_once(server, tmp_path, checkpoint):
     server.pace = 0.01
+    server.held_at = 0  # until both are there
     path = tmp_path / "cache" / CHECKPOINT
     processes = [fetching(server.url("/slow"), path) for _ in range(2)]
     for process in processes:
-        assert process.wait(300) == 0, process.stderr.read()
+        assert process.stdout.readline() == "ready\n"
+    server.held_at = float("inf")
+    for process in processes:
+        end_well(process)
     assert whole(path, checkpoint)
     assert server.requests["/slow"] == 1
 
@@ -252,7 +272,7 @@ def test_a_kill_in_mid_download_costs_only_what_had_not_come(server, tmp_path, c
     assert 0 < had() <= server.held_at + 16384
     server.held_at = float("inf")
     rerun = fetching(server.url("/slow"), path)
-    assert rerun.wait(300) == 0, rerun.stderr.read()
+    end_well(rerun)
     assert whole(path, checkpoint)
     assert server.requests["/slow"] >= 2
     assert not list(path.parent.glob("*.part"))
