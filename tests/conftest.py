@@ -167,15 +167,26 @@ def made_once(tmp_path_factory):
     return folder_of
 
 
+WITHOUT_COMPRESSION = """
+import zlib
+of_a_level = zlib.compressobj
+zlib.compressobj = lambda level, *others: of_a_level(0, *others)
+"""
+"""A start-up file for builds, whose archives hold weights, which take seconds to compress."""
+
+
 @pytest.fixture(scope="session")
 def wheel(made_once):
     """The wheel, built from the sdist, as `python -m build` does."""
 
     def build(folder: Path) -> None:
-        checkout = copy_checkout(folder / "checkout")
+        checkout, start_up = copy_checkout(folder / "checkout"), folder / "start_up"
+        start_up.mkdir()
+        (start_up / "sitecustomize.py").write_text(WITHOUT_COMPRESSION)
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
-        command += ["--config-setting=--build-option=--compression=stored"]  # weights, which take seconds
-        done = subprocess.run(command, capture_output=True, text=True)
+        command += ["--config-setting=--build-option=--compression=stored"]
+        environ = os.environ | {"PYTHONPATH": str(start_up)}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
     return next(made_once("wheel", build).glob("*.whl"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyiqa_ma_agiqa.published import branch, checkpoint
+from pyiqa_ma_agiqa.published import arch, branch, checkpoint
 from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
 from pyiqa_ma_agiqa.published.checkpoint import COMPUTED, official_layout, used_layout
 
@@ -39,10 +39,14 @@ def filled(names: Iterable[str]) -> dict[str, torch.Tensor]:
 
 def filled_net() -> MAAGIQAOwl2:
     """The network with these weights and no semantic encoder."""
-    with torch.device("meta"):
-        net = MAAGIQAOwl2(pretrained=False)
-    net.load_state_dict(filled(used_layout()), assign=True)
-    return net.to(memory_format=torch.channels_last)
+
+    def fill(net: MAAGIQAOwl2, path: Path) -> None:
+        net.load_state_dict(filled(used_layout()), assign=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # As from a file, so that no time goes into random weights that are then replaced.
+        patch.setattr(arch, "load_checkpoint", fill)
+        return MAAGIQAOwl2(pretrained_model_path="none", semantic_encoder=None)
 
 
 def save_random_checkpoint(path: Path) -> None:

@@ -67,7 +67,11 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
 
 
 KNOWN = modules()
-GRAPH = {name: imports(name, path, KNOWN) for name, path in KNOWN.items()}
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return {name: imports(name, path, KNOWN) for name, path in KNOWN.items()}
 
 
 def floor(name: str) -> int:
@@ -75,21 +79,21 @@ def floor(name: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def test_every_module_has_its_room():
+def test_every_module_has_its_room(graph):
     assert {name.split(".")[0] for name in KNOWN} == {room for rooms in FLOORS for room in rooms}
-    assert sum(map(len, GRAPH.values())) > 100, "the imports were not read"
+    assert sum(map(len, graph.values())) > 100, "the imports were not read"
 
 
-@pytest.mark.parametrize("name", sorted(GRAPH))
-def test_imports_run_downwards(name):
-    for target in GRAPH[name]:
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_imports_run_downwards(name, graph):
+    for target in graph[name]:
         same_room = name.split(".")[0] == target.split(".")[0]
         below = floor(target) < floor(name) or floor(name) == floor(target) == 0
         assert same_room or below, f"{name} imports {target}, which stands higher or beside it"
 
 
-def test_there_is_no_circle():
-    TopologicalSorter(GRAPH).prepare()  # raises CycleError, which names the circle
+def test_there_is_no_circle(graph):
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("folder", ["pyiqa_ma_agiqa", "benchmarks", "tests", "examples"])

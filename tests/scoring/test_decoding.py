@@ -119,7 +119,7 @@ def png_bomb(side):
     return (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", header)
-        + png_chunk(b"IDAT", zlib.compress(bytes(10**7)))
+        + png_chunk(b"IDAT", zlib.compress(bytes(10**7), 1))
         + png_chunk(b"IEND", b"")
     )
 
@@ -134,7 +134,7 @@ def tiff(tags, content):
 
 
 def tile_bomb(side):
-    content = zlib.compress(bytes(3 * side * side))
+    content = zlib.compress(bytes(3 * side * side), 1)
     tags = {
         256: 64,
         257: 64,
