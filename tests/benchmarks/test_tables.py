@@ -55,8 +55,8 @@ def test_the_published_figures_of_the_result_files_are_reached():
     """What was published for ma_agiqa stays what the result files say."""
     found = accuracy_tables.of_splits(BENCHMARKS)
     for split, images, srcc, plcc in (
-        ("official", 597, 0.8922, 0.9307),
-        ("prompt_disjoint", 587, 0.8953, 0.9343),
+        ("official", 597, 0.8928, 0.9316),
+        ("prompt_disjoint", 587, 0.8964, 0.9343),
     ):
         figures = found[split]["metrics"]["ma_agiqa"]["agreement"]
         assert found[split]["images"] == images
