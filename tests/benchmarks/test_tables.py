@@ -208,7 +208,7 @@ def test_what_the_prose_says_of_robustness():
             half, _, same, larger, double = scores.values()
             assert half > same - 0.45 and abs(larger - same) < 0.2 and same - 0.35 < double < same + 0.1
     unsteady = {pair["photo"] for pair in robustness["generated"]["by_pair"] if not pair["steady"]}
-    assert unsteady == {"AttnGAN_normal", "glide_normal"}
+    assert unsteady == {"AttnGAN_normal", "glide_normal", "DALLE2_normal"}
 
 
 def test_every_method_named_after_a_metric_is_published():
