@@ -46,13 +46,13 @@ class ExpertsStageConfig:
         folds: parts of the train images, each predicted by the others.
     """
 
-    ridge: float = 0.5
+    ridge: float = 0.7
     early_weight: float = 0.3
     class_weight: float = 2.0
     generator_variance: float = 0.0
     rater_weight: float = 0.5
     fall: float = 0.25
-    fall_noise: float = 1.5
+    fall_noise: float = 1.0
     folds: int = 16
     seed: int = 20
 
