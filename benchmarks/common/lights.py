@@ -97,6 +97,13 @@ def predicted(images: Images, fold: Fold, variant: Variant) -> np.ndarray:
         alone = regression(images, fold, variance * LATE, variant.config)
     if variant.gate != CLOSED and blend < 1:
         together = regression(images, fold, variance, variant.config)
+    return joined(alone, together, branch, gate, blend)
+
+
+def joined(
+    alone: np.ndarray, together: np.ndarray, branch: np.ndarray, gate: np.ndarray | float, blend: float
+) -> np.ndarray:
+    """Scores (M,) of both regressions and the branch behind a gate, as `training/joining.py` joins them."""
     return alone + gate * ((1 - blend) * (together - alone) + blend * (branch - alone))
 
 

@@ -18,7 +18,7 @@ from benchmarks.common.table_parts import of_file
 from benchmarks.published_system.published_tables import full_size, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
 from benchmarks.speed.speed_tables import against_commit, efficiency, where_time_goes
-from benchmarks.unseen.unseen_tables import choices, unseen
+from benchmarks.unseen.unseen_tables import choices, falls, unseen
 
 BLOCKS = {
     "accuracy": Block("| metric | SRCC, `official` |", accuracy),
@@ -27,6 +27,7 @@ BLOCKS = {
     "shifts": Block("| weights file |", of_file("accuracy/shifts.json", shifts)),
     "unseen": Block("| generator left out |", of_file("unseen/unseen.json", unseen)),
     "choices": Block("| setting |", of_file("unseen/choices.json", choices)),
+    "falls": Block("| `ridge` |", of_file("unseen/falls.json", falls)),
     "ablations": Block("| ablation |", of_file("ablations/ablations.json", ablations)),
     "precision": Block("| precision |", of_file("ablations/ablations.json", precision)),
     "adapting": Block("| ratings of the new generator |", of_file("adapting/adapting.json", adapting)),
@@ -119,7 +120,7 @@ PAGES = {
     "docs/adapt.md": Page(("adapting",)),
     "benchmarks/adapting/README.md": Page(("adapting", "adapting_by_generator")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
-    "benchmarks/unseen/README.md": Page(("unseen", "choices")),
+    "benchmarks/unseen/README.md": Page(("unseen", "choices", "falls")),
     "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
     "benchmarks/published_system/README.md": Page(("full_size", "published_system")),

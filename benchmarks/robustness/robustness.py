@@ -31,14 +31,11 @@ from tqdm import tqdm
 
 from benchmarks.common.agiqa3k import DEFAULT_DATA, generator
 from benchmarks.common.colours import OKABE_ITO
+from benchmarks.common.degraded_series import KINDS, LEVELS, STEADY
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import create, oriented, tensor, weights_sha256
-from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
-LEVELS = 8
-STEADY = -0.9
-"""A pair of image and degradation is steady at this rank correlation or below."""
 SCALES = (0.5, 0.75, 1.0, 1.5, 2.0)
 ASPECTS = (1 / 3, 1 / 2, 9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9, 2.0, 3.0)
 """Width over height of central crops."""
@@ -48,21 +45,6 @@ def photograph(name: str) -> np.ndarray:
     """(H, W, 3) uint8; of the stereo pair the left one."""
     image = getattr(data, name)()
     return image[0] if isinstance(image, tuple) else image
-
-
-def left_small(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Area downscaling by 1.5 to 8, as `degradations.downscale`, but not scaled back."""
-    factor = 1.5 + 6.5 * strength
-    height, width = image.shape[:2]
-    size = (max(16, round(width / factor)), max(16, round(height / factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def colour_shift(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A cast: red up and blue down by 8 to 80 grey levels."""
-    levels = 8 + 72 * strength
-    shifted = image + np.array([levels, 0, -levels])
-    return np.clip(np.rint(shifted), 0, 255).astype(np.uint8)
 
 
 def generated(folder: Path) -> dict[str, np.ndarray]:
@@ -89,9 +71,6 @@ def cropped(image: np.ndarray, aspect: float) -> np.ndarray:
     wide, high = min(width, round(height * aspect)), min(height, round(width / aspect))
     top, left = (height - high) // 2, (width - wide) // 2
     return image[top : top + high, left : left + wide]
-
-
-KINDS = DEGRADATIONS | {"downscale, left small": left_small, "colour shift": colour_shift}
 
 
 def levels(metric: torch.nn.Module, name: str, image: np.ndarray) -> pd.DataFrame:

@@ -45,7 +45,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "class_weight": (1.0, 2.0, 4.0),
     "generator_variance": (0.0, 0.003, 0.01, 0.03, 0.1),
     "rater_weight": (0.0, 0.5, 1.0),
-    "ridge": (0.25, 0.5, 1.0, 2.0),
+    "ridge": (0.25, 0.5, 0.7, 1.0, 2.0),
     "gate": (CLOSED, OPEN, BY_FAMILIARITY),
     "blend": (0.0, 0.15, 0.25, 0.4),
 }

@@ -92,3 +92,28 @@ def choices(result: dict[str, Any]) -> str:
         f"the rule takes when this setting alone is open. Changes below {LEAST} count as none."
     )
     return "\n\n".join([markdown(head, rows), notes, source(result)])
+
+
+def falls(result: dict[str, Any]) -> str:
+    """Steady series and figures in both lights of each pair of ridge and variance of the falls."""
+    rows = []
+    for row in result["pairs"]:
+        own = all(row[name] == value for name, value in result["recipe"].items())
+        taken = row == result["chosen"]
+        marks = [word for word, there in (("recipe", own), ("rule", taken)) if there]
+        rows.append(
+            [
+                f"{row['ridge']:g}" + (f" ({', '.join(marks)})" if marks else ""),
+                f"{row['fall_noise']:g}",
+                f"{row['steady']:.3f}",
+                f"{row['srcc']:.4f} / {row['plcc']:.4f}",
+                f"{row['mean_srcc']:.4f} / {row['pooled_srcc']:.4f}",
+                f"{row['sum']:.4f}",
+            ]
+        )
+    head = ["`ridge`", "`fall_noise`", "steady series", "known: SRCC / PLCC", "unseen: mean / pooled SRCC"]
+    notes = (
+        f"Steady series: part of the {result['series']} series, each a val image and a kind of degradation, "
+        "whose scores fall. Known and unseen as in the other table, but of fits with the degraded copies."
+    )
+    return "\n\n".join([markdown([*head, "judged by the sum"], rows), notes, source(result)])

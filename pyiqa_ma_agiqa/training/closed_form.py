@@ -81,17 +81,28 @@ def ridge(
         penalties: see there.
     """
     rows = np.concatenate([inputs, falls])
-    kernel = (rows @ rows.T).astype(np.float64)
-    count = len(inputs)
+    dual, intercept = duals((rows @ rows.T).astype(np.float64), seen, penalties)
+    return rows.T @ dual.astype(np.float32), intercept
+
+
+def duals(kernel: np.ndarray, seen: Seen, penalties: Penalties) -> tuple[np.ndarray, float]:
+    """The weights w as a sum of rows: factors (M + R,) of images and copies, and intercept b.
+
+    Args:
+        kernel: (M + R, M + R), products of the rows z of M images and R falls.
+        seen: MOS, generators and noise of the M images.
+        penalties: see there.
+    """
+    kernel, count = kernel.copy(), len(seen)
+    falls = len(kernel) - count
     kernel[:count, :count] += penalties.generator * (seen.generators[:, None] == seen.generators[None, :])
-    noise = np.concatenate([penalties.noise * seen.noise, np.full(len(falls), penalties.fall_noise)])
-    kernel[np.diag_indices(len(rows))] += noise
-    target = np.concatenate([seen.mos.astype(np.float64), np.full(len(falls), -penalties.fall)])
-    constant = np.concatenate([np.ones(count), np.zeros(len(falls))])
+    noise = np.concatenate([penalties.noise * seen.noise, np.full(falls, penalties.fall_noise)])
+    kernel[np.diag_indices(len(kernel))] += noise
+    target = np.concatenate([seen.mos.astype(np.float64), np.full(falls, -penalties.fall)])
+    constant = np.concatenate([np.ones(count), np.zeros(falls)])
     of_target, of_constant = np.linalg.solve(kernel, np.stack([target, constant], 1)).T
     intercept = (constant @ of_target) / (constant @ of_constant)  # of generalised least squares
-    dual = of_target - intercept * of_constant
-    return rows.T @ dual.astype(np.float32), float(intercept)
+    return of_target - intercept * of_constant, float(intercept)
 
 
 def principal_axes(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
