@@ -99,7 +99,7 @@ def measure(
             for value in values
         }
         sums = {value: row["sum"] for value, row in rows.items()}
-        chosen = winner(sums, str(used), str(WITHOUT.get(setting)))
+        chosen = winner(sums, str(used), str(WITHOUT[setting]) if setting in WITHOUT else None)
         found[setting] = {"values": rows, "chosen": chosen, "recipe": str(used)}
         print(setting, json.dumps(sums), flush=True)
     return found
