@@ -55,8 +55,8 @@ def test_the_published_figures_of_the_result_files_are_reached():
     """What was published for ma_agiqa stays what the result files say."""
     found = accuracy_tables.of_splits(BENCHMARKS)
     for split, images, srcc, plcc in (
-        ("official", 597, 0.8928, 0.9316),
-        ("prompt_disjoint", 587, 0.8964, 0.9343),
+        ("official", 597, 0.8936, 0.9322),
+        ("prompt_disjoint", 587, 0.8964, 0.9347),
     ):
         figures = found[split]["metrics"]["ma_agiqa"]["agreement"]
         assert found[split]["images"] == images
@@ -208,7 +208,7 @@ def test_what_the_prose_says_of_robustness():
             half, _, same, larger, double = scores.values()
             assert half > same - 0.45 and abs(larger - same) < 0.2 and same - 0.35 < double < same + 0.1
     unsteady = {pair["photo"] for pair in robustness["generated"]["by_pair"] if not pair["steady"]}
-    assert unsteady == {"AttnGAN_normal", "glide_normal", "DALLE2_normal"}
+    assert unsteady == {"AttnGAN_normal", "glide_normal", "DALLE2_normal", "sd1.5_lowstep"}
 
 
 def test_every_method_named_after_a_metric_is_published():
