@@ -12,7 +12,6 @@ itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,9 @@ import numpy as np
 
 from benchmarks.ablations.gate import by_group, draw_gate, gate_and_shares
 from benchmarks.ablations.precision import precision
-from benchmarks.common.agiqa3k import DEFAULT_DATA
 from benchmarks.common.features import of_rows, official, summaries_of
 from benchmarks.common.folds import KNOWN, Fold, folds
-from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.left_out import model_of, parser_of_runs, shipped_recipe
 from benchmarks.common.lights import CLOSED, OPEN, Images, Variant, both_lights, gates, predicted
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
@@ -80,12 +78,8 @@ def other_view(images: Images, fold: dict[str, Fold], recipe: Variant) -> dict[s
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--small-view", action="store_true", help="with a row for a view of 224²")
-    add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     model, ratings, training = MAAGIQA(), official(options.data), shipped_recipe()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -10,6 +12,11 @@ from pyiqa_ma_agiqa.training.degradations import DEGRADATIONS
 LEVELS = 8
 STEADY = -0.9
 """A pair of image and degradation is steady at this rank correlation or below."""
+
+
+def is_steady(correlation: Any) -> Any:
+    """Whether scores fall steadily, by their rank correlation with the level; NaN is no."""
+    return correlation <= STEADY + 1e-9
 
 
 def left_small(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

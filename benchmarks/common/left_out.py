@@ -119,12 +119,8 @@ def settings(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--generator", nargs="+", choices=GENERATORS, default=GENERATORS)
-    add_runs(parser)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for generator in options.generator:
@@ -136,7 +132,7 @@ def model_of(options: argparse.Namespace, shipped: MAAGIQA) -> Callable[[str], M
     """The model without the generator of a name; without a name, the shipped one.
 
     Args:
-        options: `data`, and what `add_runs` adds.
+        options: of `parser_of_runs`.
     """
 
     def of_name(name: str) -> MAAGIQA:
@@ -145,12 +141,17 @@ def model_of(options: argparse.Namespace, shipped: MAAGIQA) -> Callable[[str], M
     return of_name
 
 
-def add_runs(parser: argparse.ArgumentParser) -> None:
-    """Add what says where runs without a generator are."""
+def parser_of_runs(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what says where AGIQA-3K and the runs without a generator are."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
     parser.add_argument("--runs", type=Path, default=DEFAULT_RUNS, help="folder of the runs (%(default)s)")
     parser.add_argument(
         "--branch", type=Path, default=DEFAULT_BRANCH, help="wheel that the branch starts from (%(default)s)"
     )
+    return parser
 
 
 if __name__ == "__main__":

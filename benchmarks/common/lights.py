@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.common.folds import KNOWN, Fold
 from benchmarks.common.statistics_of_scores import pearson, srcc
-from pyiqa_ma_agiqa.training.closed_form import Penalties, Seen, ridge
+from pyiqa_ma_agiqa.training.closed_form import Seen, ridge
 from pyiqa_ma_agiqa.training.data import Ratings
 from pyiqa_ma_agiqa.training.experts_stage import (
     LATE,
@@ -21,8 +21,10 @@ from pyiqa_ma_agiqa.training.experts_stage import (
     fit,
     gate_of,
     of_known_images,
+    penalties,
     prior,
     rating_noise,
+    standardisation,
 )
 
 ALL = np.ones(len(LATE), bool)
@@ -80,10 +82,8 @@ def regression(images: Images, fold: Fold, variance: np.ndarray, config: Experts
     read = variance > 0
     seen = images.told(fold.fitted, config.rater_weight)
     inputs = seen.summaries[:, read]
-    centre = inputs.mean(0)
-    scale = (np.sqrt(variance[read] / variance.sum()) / (inputs.std(0) + 1e-6)).astype(np.float32)
-    penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
-    weights, intercept = ridge((inputs - centre) * scale, seen.falls[:, read], seen, penalties)
+    centre, scale = standardisation(inputs, variance[read] / variance.sum())
+    weights, intercept = ridge((inputs - centre) * scale, seen.falls[:, read], seen, penalties(config))
     return (images.summaries[fold.asked][:, read] - centre) @ (scale * weights) + intercept
 
 

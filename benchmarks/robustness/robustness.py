@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from benchmarks.common.agiqa3k import DEFAULT_DATA, generator
 from benchmarks.common.colours import OKABE_ITO
-from benchmarks.common.degraded_series import KINDS, LEVELS, STEADY
+from benchmarks.common.degraded_series import KINDS, LEVELS, STEADY, is_steady
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import create, oriented, tensor, weights_sha256
 
@@ -95,7 +95,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         correlation = float(spearmanr(range(len(scores)), scores)[0]) if len(set(scores)) > 1 else 0.0
         rows.append({"photo": photo, "kind": kind, "rank_correlation": correlation, "scores": scores})
     pairs = pd.DataFrame(rows)
-    pairs["steady"] = pairs["rank_correlation"] <= STEADY + 1e-9
+    pairs["steady"] = is_steady(pairs["rank_correlation"])
     return pairs
 
 

@@ -15,16 +15,14 @@ closed form is fitted again for each value, without the degraded copies. Writes 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks.common.agiqa3k import DEFAULT_DATA
 from benchmarks.common.features import official, summaries_of
 from benchmarks.common.folds import Fold, folds
-from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.left_out import model_of, parser_of_runs, shipped_recipe
 from benchmarks.common.lights import BY_FAMILIARITY, CLOSED, OPEN, Images, Variant, both_lights, predicted
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
@@ -52,6 +50,9 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
 """Values of each setting."""
 
 
+Value = TypeVar("Value")
+
+
 def value_of(recipe: Variant, setting: str) -> Any:
     """What the recipe has."""
     return getattr(recipe if setting in ("gate", "blend") else recipe.config, setting)
@@ -72,7 +73,7 @@ def judged(images: Images, fold: dict[str, Fold], variant: Variant) -> dict[str,
     return val | unseen | {"known": of_known, "unseen": of_unseen, "sum": of_known + of_unseen}
 
 
-def winner(sums: dict[str, float], used: str, without: str | None = None) -> str:
+def winner(sums: dict[Value, float], used: Value, without: Value | None = None) -> Value:
     """The value that the rule takes.
 
     Args:
@@ -107,11 +108,7 @@ def measure(
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
-    add_runs(parser)
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()

@@ -14,33 +14,30 @@ falls.json beside itself.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common.agiqa3k import DEFAULT_DATA, generator
-from benchmarks.common.degraded_series import COLOUR_SHIFT, KINDS, LEVELS, STEADY
-from benchmarks.common.features import Seen, judged, official
+from benchmarks.common.agiqa3k import generator
+from benchmarks.common.degraded_series import COLOUR_SHIFT, KINDS, LEVELS, is_steady
+from benchmarks.common.features import Seen, judged, official, summaries_of
 from benchmarks.common.folds import KNOWN, Fold, branch_of, folds
-from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.left_out import model_of, parser_of_runs, shipped_recipe
 from benchmarks.common.lights import joined, of_known, of_unseen
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
 from benchmarks.common.statistics_of_scores import srcc
-from benchmarks.unseen.unseen_tables import LEAST
+from benchmarks.unseen import choices
 from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.compact.semantic import SUMMARY
 from pyiqa_ma_agiqa.training import closed_form
 from pyiqa_ma_agiqa.training.compact import seen_by
 from pyiqa_ma_agiqa.training.data import Images, ImageSource, Ratings
-from pyiqa_ma_agiqa.training.degradations import GRADES, DegradedCopies
-from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig, prior
+from pyiqa_ma_agiqa.training.degradations import DegradedCopies
+from pyiqa_ma_agiqa.training.experts_stage import LATE, ExpertsStageConfig, penalties, prior, standardisation
 from pyiqa_ma_agiqa.training.quality_stage import branch_features
 from pyiqa_ma_agiqa.training.recipe import Recipe
 from pyiqa_ma_agiqa.training.summaries import Summaries
@@ -53,8 +50,6 @@ OF_EACH = 2
 """Images of each generator and variant."""
 Summarise = Callable[[ImageSource, np.ndarray], np.ndarray]
 """What the tower says (M, 18432) of images by their rows."""
-
-
 DEGRADATIONS = [degrade for kind, degrade in KINDS.items() if kind != COLOUR_SHIFT]
 
 
@@ -95,7 +90,7 @@ def steady(scores: np.ndarray) -> float:
     Args:
         scores: (N * LEVELS,), series by series, the untouched image first.
     """
-    found = [srcc(np.arange(LEVELS), series) <= STEADY + 1e-9 for series in scores.reshape(-1, LEVELS)]
+    found = [is_steady(srcc(np.arange(LEVELS), series)) for series in scores.reshape(-1, LEVELS)]
     return float(np.mean(found))
 
 
@@ -111,8 +106,7 @@ class Regressions:
     def __init__(self, seen: closed_form.Seen, asked: np.ndarray, config: ExpertsStageConfig) -> None:
         self.seen = seen
         variance = prior(config)
-        centre = seen.summaries.mean(0)
-        scale = (np.sqrt(variance) / (seen.summaries.std(0) + 1e-6)).astype(np.float32)
+        centre, scale = standardisation(seen.summaries, variance)
         rows = np.concatenate([(seen.summaries - centre) * scale, seen.falls * scale])
         new, share = (asked - centre) * scale, np.float32(variance[LATE].sum())
         late, new_late = rows[:, LATE], new[:, LATE]
@@ -123,10 +117,9 @@ class Regressions:
 
     def predict(self, config: ExpertsStageConfig) -> tuple[np.ndarray, np.ndarray]:
         """MOS (M,) by the late blocks alone, and by all."""
-        of = closed_form.Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
         found = []
         for kernel, asked in self.products:
-            dual, intercept = closed_form.duals(kernel.astype(np.float64), self.seen, of)
+            dual, intercept = closed_form.duals(kernel.astype(np.float64), self.seen, penalties(config))
             found.append(asked.astype(np.float64) @ dual + intercept)
         return found[0], found[1]
 
@@ -143,33 +136,25 @@ class Kept:
 
     Args:
         images: the ones that are rated.
-        summarise: what it says of other images, too.
+        summaries: of all of them.
+        summarise: what it says of others.
     """
 
-    def __init__(self, images: ImageSource, summarise: Summarise) -> None:
-        self.images, self.summarise = images, summarise
-        self.whole: dict[int, np.ndarray] = {}
+    def __init__(self, images: ImageSource, summaries: np.ndarray, summarise: Summarise) -> None:
+        self.images, self.summaries, self.summarise = images, summaries, summarise
         self.copies: dict[int, np.ndarray] = {}
 
     def __call__(self, source: ImageSource, rows: np.ndarray) -> np.ndarray:
         if source is self.images:
-            return self._of(self.whole, rows, lambda new: self.summarise(source, new))
-        if isinstance(source, DegradedCopies):
-            of_each = self._of(self.copies, source.rows, self._of_copies)
-            return of_each.reshape(-1, of_each.shape[-1])[rows]
-        return self.summarise(source, rows)
-
-    def _of_copies(self, rows: np.ndarray) -> np.ndarray:
-        copies = DegradedCopies(self.images, rows)
-        return self.summarise(copies, np.arange(len(copies))).reshape(len(rows), len(GRADES), -1)
-
-    def _of(
-        self, kept: dict[int, np.ndarray], rows: np.ndarray, say: Callable[[np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        new = np.array([row for row in rows if row not in kept], int)
+            return self.summaries[rows]
+        if not isinstance(source, DegradedCopies):
+            return self.summarise(source, rows)
+        new = np.array([row for row in source.rows if row not in self.copies], int)
         if len(new):
-            kept.update(zip(new.tolist(), say(new), strict=True))
-        return np.stack([kept[row] for row in rows.tolist()])
+            copies = DegradedCopies(self.images, new)
+            said = self.summarise(copies, np.arange(len(copies)))
+            self.copies.update(zip(new.tolist(), np.split(said, len(new)), strict=True))
+        return np.concatenate([self.copies[row] for row in source.rows.tolist()])[rows]
 
 
 @dataclasses.dataclass
@@ -233,29 +218,25 @@ def measure(
 
 def winner(rows: list[dict[str, float]], used: ExpertsStageConfig) -> dict[str, float]:
     """The row that the rule takes, where the recipe is `used`."""
-    most = max(row["steady"] for row in rows)
-    steady_ones = [row for row in rows if row["steady"] >= min(ENOUGH, most)]
-    best = max(steady_ones, key=lambda row: row["sum"])
-    for row in steady_ones:
-        if (row["ridge"], row["fall_noise"]) == (used.ridge, used.fall_noise):
-            return best if best["sum"] - row["sum"] >= LEAST else row
-    return best
+    enough = min(ENOUGH, max(row["steady"] for row in rows))
+    steady_ones = {(row["ridge"], row["fall_noise"]): row for row in rows if row["steady"] >= enough}
+    sums = {pair: row["sum"] for pair, row in steady_ones.items()}
+    recipe = (used.ridge, used.fall_noise)
+    if recipe not in sums:
+        return max(steady_ones.values(), key=lambda row: row["sum"])
+    return steady_ones[choices.winner(sums, recipe)]
 
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
-    add_runs(parser)
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()
     fold = folds(model_of(options, model), ratings, ("val",), recipe.blend, options.runs)
-    images = Images(ratings.paths)
+    images, whole = Images(ratings.paths), summaries_of(model, ratings, options.runs)
     cache = Summaries(model.encoder, options.runs / "summaries")
-    summarise = Kept(images, lambda source, rows: cache(source, rows).reshape(len(rows), math.prod(SUMMARY)))
+    summarise = Kept(images, whole, lambda source, rows: cache(source, rows).reshape(len(rows), -1))
     copies = Series(images, best_of_val(ratings))
     everything = np.arange(len(copies))
     features = branch_features(model.branch, copies, everything)

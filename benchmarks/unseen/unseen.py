@@ -10,7 +10,6 @@ the networks say is kept in --runs. Writes unseen.json beside itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from benchmarks.common.agiqa3k import DEFAULT_DATA
 from benchmarks.common.features import official, summaries_of
 from benchmarks.common.folds import KNOWN, Fold, folds
-from benchmarks.common.left_out import add_runs, model_of, shipped_recipe
+from benchmarks.common.left_out import model_of, parser_of_runs, shipped_recipe
 from benchmarks.common.lights import Images, of_unseen
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import own_weights_sha256
@@ -108,12 +106,8 @@ def measure(images: Images, fold: dict[str, Fold], config: ExpertsStageConfig) -
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of AGIQA-3K (or $AGIQA3K)")
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--test", action="store_true", help="read the official test part, too")
-    add_runs(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     ratings, recipe, model = official(options.data), shipped_recipe(), MAAGIQA()

@@ -89,11 +89,11 @@ def duals(kernel: np.ndarray, seen: Seen, penalties: Penalties) -> tuple[np.ndar
     """The weights w as a sum of rows: factors (M + R,) of images and copies, and intercept b.
 
     Args:
-        kernel: (M + R, M + R), products of the rows z of M images and R falls.
+        kernel: (M + R, M + R) float64, products of the rows z of M images and R falls; it is written over.
         seen: MOS, generators and noise of the M images.
         penalties: see there.
     """
-    kernel, count = kernel.copy(), len(seen)
+    count = len(seen)
     falls = len(kernel) - count
     kernel[:count, :count] += penalties.generator * (seen.generators[:, None] == seen.generators[None, :])
     noise = np.concatenate([penalties.noise * seen.noise, np.full(falls, penalties.fall_noise)])

@@ -78,6 +78,21 @@ def prior(config: ExpertsStageConfig) -> np.ndarray:
     return variance.reshape(-1) / variance.sum()
 
 
+def standardisation(summaries: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and scale (n,) of the inputs z = (x - centre) * scale, whose weights all have one prior.
+
+    Args:
+        summaries: x (M, n).
+        variance: prior variance (n,) of each weight.
+    """
+    return summaries.mean(0), (np.sqrt(variance) / (summaries.std(0) + 1e-6)).astype(np.float32)
+
+
+def penalties(config: ExpertsStageConfig) -> Penalties:
+    """What of the recipe the closed form weighs."""
+    return Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
+
+
 LATE = (np.arange(SUMMARY[0]) >= EARLY_AND_MIDDLE).repeat(math.prod(SUMMARY[1:]))
 """(18432,) where a summary is of late blocks."""
 
@@ -114,15 +129,13 @@ class Fit:
 def fit(seen: Seen, config: ExpertsStageConfig) -> Fit:
     """Fit both regressions."""
     variance = prior(config)
-    centre = seen.summaries.mean(0)
-    scale = (np.sqrt(variance) / (seen.summaries.std(0) + 1e-6)).astype(np.float32)
+    centre, scale = standardisation(seen.summaries, variance)
     inputs, falls = (seen.summaries - centre) * scale, seen.falls * scale
-    penalties = Penalties(config.ridge, config.generator_variance, config.fall, config.fall_noise)
-    together, intercept = ridge(inputs, falls, seen, penalties)
+    together, intercept = ridge(inputs, falls, seen, penalties(config))
     axes, squares = principal_axes(inputs, AXES)
     # The late blocks alone have the whole of the prior's variance.
     share = np.float32(np.sqrt(variance[LATE].sum()))
-    late, of_late = ridge(inputs[:, LATE] / share, falls[:, LATE] / share, seen, penalties)
+    late, of_late = ridge(inputs[:, LATE] / share, falls[:, LATE] / share, seen, penalties(config))
     alone = np.zeros_like(together)
     alone[LATE] = late / share
     kept = squares / (squares + config.ridge)

@@ -15,6 +15,7 @@ from benchmarks.common.degraded_series import KINDS, LEVELS
 from benchmarks.common.folds import KNOWN
 from benchmarks.unseen import falls
 from pyiqa_ma_agiqa.training.closed_form import Seen
+from pyiqa_ma_agiqa.training.degradations import GRADES
 from pyiqa_ma_agiqa.training.experts_stage import LATE, fit
 
 from ..images import picture
@@ -81,7 +82,7 @@ def test_what_the_tower_says_is_asked_for_once():
         asked.extend(rows)
         return np.array([[source[row].mean()] for row in rows], np.float32)
 
-    kept = falls.Kept(images, summarise)
+    kept = falls.Kept(images, summarise(images, range(4)), summarise)
     for rows in ([0, 1, 2], [3, 1], [2]):
         assert kept(images, np.array(rows))[:, 0].tolist() == [20 * row for row in rows]
     assert asked == [0, 1, 2, 3]
@@ -90,7 +91,7 @@ def test_what_the_tower_says_is_asked_for_once():
         copies = falls.DegradedCopies(images, np.array(rows))
         found = kept(copies, np.arange(len(copies)))
         assert found[:, 0].tolist() == [np.float32(copies[number].mean()) for number in range(len(copies))]
-    assert len(asked) == 3 * len(falls.GRADES)
+    assert len(asked) == 3 * len(GRADES)
 
 
 def row(ridge, fall_noise, steady, of_all):

@@ -206,7 +206,7 @@ def test_what_the_prose_says_of_robustness():
     for part in (robustness, robustness["generated"]):
         for scores in part["score_by_scale"].values():
             half, _, same, larger, double = scores.values()
-            assert half > same - 0.45 and abs(larger - same) < 0.2 and same - 0.35 < double < same + 0.1
+            assert half > same - 0.4 and abs(larger - same) < 0.2 and same - 0.35 < double < same + 0.1
     unsteady = {pair["photo"] for pair in robustness["generated"]["by_pair"] if not pair["steady"]}
     assert unsteady == {"AttnGAN_normal", "glide_normal", "DALLE2_normal", "sd1.5_lowstep"}
 
