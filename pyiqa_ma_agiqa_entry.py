@@ -6,15 +6,19 @@ architectures also where PYIQA_MA_AGIQA_DISABLE has turned that off.
 
 from contextlib import suppress
 
+PLACES = {
+    "ma_agiqa": "pyiqa_ma_agiqa.compact.arch:MAAGIQA",
+    "ma_agiqa_owl2": "pyiqa_ma_agiqa.published.arch:MAAGIQAOwl2",
+}
+"""Of each family's first metric: its class."""
+
 
 def register() -> None:
     """Make the classes known by name, unless the package or pyiqa itself has done so."""
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
 
-    for metric, architecture in (("ma_agiqa", "MAAGIQA"), ("ma_agiqa_owl2", "MAAGIQAOwl2")):
+    for metric, place in PLACES.items():
         if metric not in DEFAULT_CONFIGS:
             with suppress(AssertionError):
-                ARCH_REGISTRY.register_lazy(
-                    architecture, f"pyiqa_ma_agiqa.registration.registered:{architecture}"
-                )
+                ARCH_REGISTRY.register_lazy(place.rpartition(":")[2], place)

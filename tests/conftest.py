@@ -39,6 +39,9 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
+START_UP = ROOT / "tests" / "start_up"
+"""Folder of a start-up file, with which processes start more quickly."""
+os.environ["PYTHONPATH"] = os.pathsep.join([str(START_UP), *filter(None, [os.environ.get("PYTHONPATH")])])
 BUILD_FILES = (
     *("pyproject.toml", "setup.cfg", "setup.py", "MANIFEST.in", "LICENSE", "weights_manifest.json"),
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyiqa_ma_agiqa_entry.py"),
@@ -103,8 +106,9 @@ class Environment:
 
     def run(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the environment's folder; the start-up file is on unless `variables` say else."""
-        names = ("PYTHONPATH", "PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
-        environ = {k: v for k, v in os.environ.items() if k not in names} | variables
+        names = ("PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
+        environ = {k: v for k, v in os.environ.items() if k not in names}
+        environ |= {"PYTHONPATH": str(START_UP)} | variables
         done = subprocess.run(
             [self.python, *arguments],
             cwd=self.folder,

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "pyiqa_ma_agiqa"
 FLOORS = (
     (
         *("errors", "version", "names", "places", "reason", "experts"),
-        *("input_checks", "strict_loading", "own_network"),
+        *("input_checks", "strict_loading", "own_network", "uncompiled"),
     ),
     ("weights",),
     ("compact", "mplug_owl2"),

@@ -15,7 +15,9 @@ from torch import nn
 from ..experts import mixture
 from ..input_checks import check_tensor
 from ..own_network import OwnReading
+from ..uncompiled import uncompiled
 from .arithmetic import floats, integers
+from .arithmetic.layers import QuantisedConvolution, QuantisedLinear
 from .familiarity import Familiarity
 from .preprocessing import branch_view, encoder_view
 from .quality import QualityBranch
@@ -92,8 +94,7 @@ class MAAGIQA(OwnReading, nn.Module):
             if pretrained
             else None
         )
-        # On the meta device no time goes into random weights that the file replaces.
-        with torch.device("meta" if path else "cpu"):
+        with torch.device("cpu"):
             self.encoder = SemanticEncoder()
             self.branch = QualityBranch()
             self.semantic_expert = nn.Linear(CONTENT, 1)
@@ -101,14 +102,21 @@ class MAAGIQA(OwnReading, nn.Module):
             self.quality_expert = nn.Linear(EVERYTHING, 1)
             self.bias = nn.Parameter(torch.zeros(1))
             self.familiarity = Familiarity(math.prod(SUMMARY))
+            if not path:
+                self._draw()
         if path:
-            load_weights(self, Path(path))
+            load_weights(self, path, assign=True)
         self.eval()
         logger.info(
             "ma_agiqa: semantic encoder CLIP ViT-B/16 (compact), weights %s; the published system, with "
             "mPLUG-Owl2-7B, is another metric (ma_agiqa_owl2)",
             path or "random",
         )
+
+    def _draw(self) -> None:
+        for module in self.modules():
+            if isinstance(module, QuantisedLinear | QuantisedConvolution):
+                module.draw()
 
     def load_weights(self, path: str | os.PathLike) -> None:
         """Load a weights file that `pyiqa-ma-agiqa train` or `adapt` wrote.
@@ -148,7 +156,7 @@ class MAAGIQA(OwnReading, nn.Module):
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
-    @torch.compiler.disable  # fused steps would round otherwise
+    @uncompiled  # fused steps would round otherwise
     def parts_of_views(
         self, encoder: torch.Tensor, branch: torch.Tensor, quality_map: bool = True
     ) -> dict[str, torch.Tensor]:

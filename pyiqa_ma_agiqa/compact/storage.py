@@ -74,8 +74,11 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         ) from None
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a file of `read_weights` into the model; a model on the meta device takes the tensors over.
+def load_weights(model: nn.Module, path: Path, assign: bool = False) -> None:
+    """Load a file of `read_weights` into the model.
+
+    Args:
+        assign: whether the model takes the tensors over, rather than their values.
 
     Raises:
         WeightsError: unreadable file, or names, shapes or values that do not fit the model.
@@ -94,4 +97,4 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if problems:
         listed = "; ".join(problems[:8]) + ("" if len(problems) <= 8 else f"; and {len(problems) - 8} more")
         raise WeightsError(f"{path}: does not fit {type(model).__name__}: {listed}")
-    model.load_state_dict(state, assign=next(iter(wanted.values())).is_meta)
+    model.load_state_dict(state, assign=assign)

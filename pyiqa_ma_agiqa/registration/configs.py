@@ -2,8 +2,12 @@
 
 from typing import Any
 
-ARCHITECTURES = ("MAAGIQA", "MAAGIQAOwl2")
-"""Names of the classes in pyiqa's architecture registry: the compact family, the published system."""
+ARCHITECTURES = {
+    "MAAGIQA": "pyiqa_ma_agiqa.compact.arch:MAAGIQA",
+    "MAAGIQAOwl2": "pyiqa_ma_agiqa.published.arch:MAAGIQAOwl2",
+}
+"""The classes by their names in pyiqa's architecture registry, and where they are: the compact family, the
+published system. Each is imported when it is asked for, without the other."""
 
 
 def _config(architecture: str, **options: Any) -> dict[str, Any]:

@@ -14,11 +14,10 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
-import torch
-
 from ..errors import WeightsError
 from ..input_checks import check_tensor, read_tensor
 from ..own_network import own_network
+from ..uncompiled import uncompiled
 
 GUARDED = "_pyiqa_ma_agiqa_guarded"
 
@@ -38,7 +37,7 @@ def guard(inference_model: type, names: Collection[str]) -> None:
 
 
 def _dispatch(original: Callable, replacement: Callable, names: Collection[str]) -> Callable:
-    replacement = torch.compiler.disable(replacement)  # it cannot trace the reading of an image
+    replacement = uncompiled(replacement)  # the reading of an image cannot be traced
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,6 @@ from .configs import ARCHITECTURES, CONFIGS
 CONFIG_MODULE = "pyiqa.default_model_configs"
 REGISTRY_MODULE = "pyiqa.utils.registry"
 INFERENCE_MODULE = "pyiqa.models.inference_model"
-IMPORT_PATH = "pyiqa_ma_agiqa.registration.registered:{}"
 PLACED = "_pyiqa_ma_agiqa"
 """Attribute of `CONFIG_MODULE`, which outlives reloads of this module: for each of our names the
 entry placed in the table, or None where pyiqa has a metric of that name itself."""
@@ -66,10 +65,10 @@ def _add_architectures(module: ModuleType) -> None:
         return
     placed = getattr(sys.modules.get(CONFIG_MODULE), PLACED, {})
     theirs = {CONFIGS[name]["metric_opts"]["type"] for name, entry in placed.items() if entry is None}
-    for architecture in ARCHITECTURES:
+    for architecture, place in ARCHITECTURES.items():
         if architecture not in theirs:
             with suppress(AssertionError):  # registered before, by us or by pyiqa, which then keeps its own
-                registry.register_lazy(architecture, IMPORT_PATH.format(architecture))
+                registry.register_lazy(architecture, place)
 
 
 def _add_classes(module: ModuleType) -> None:

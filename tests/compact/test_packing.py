@@ -17,6 +17,7 @@ def test_products_with_a_packed_matrix(monkeypatch):
         pytest.skip("oneDNN does not multiply signed bytes exactly here")
     monkeypatch.setattr(machine, "gains_by_packing", lambda device: True)
     layer = QuantisedLinear(768, 96)
+    layer.draw()
     whole = torch.randint(-128, 128, (37, 768), generator=torch.Generator().manual_seed(0)).float()
     for _ in range(UNPACKED + 2):
         assert torch.equal(layer.product(whole), machine.integer_product(whole, layer.weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from pyiqa_ma_agiqa.scoring.rows.output_reading import read_output
 from pyiqa_ma_agiqa.scoring.run import score_at_once, score_to_output
 
 from ..command_runs import make_images
-from ..conftest import ROOT
+from ..conftest import ROOT, START_UP
 
 
 @pytest.fixture
@@ -93,8 +94,7 @@ def test_from_a_script(here):
         "print(score_to_output(request, Path('x.csv')).scored)\n"
         "print(*[row['path'] for row in score_at_once(request)])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "script.py"], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
+    environ = {"PYTHONPATH": f"{START_UP}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, env=environ)
     assert done.stdout.split() == ["4", *(f"images/{number:05}.png" for number in range(4))]
     assert done.stderr.count("Traceback") == 0

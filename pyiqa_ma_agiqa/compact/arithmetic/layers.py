@@ -70,7 +70,8 @@ class _Packs(nn.Module):
 class QuantisedLinear(_Packs):
     r"""Linear map :math:`y = s \odot (W x) + b` with a matrix of integers.
 
-    Random until it is loaded. Buffers: ``weight`` (out, in) int8, ``scale`` (out,), ``bias`` (out,).
+    Without values until they are drawn, set or loaded. Buffers: ``weight`` (out, in) int8, ``scale``
+    (out,), ``bias`` (out,).
 
     Args:
         inputs: a multiple of 8.
@@ -82,12 +83,18 @@ class QuantisedLinear(_Packs):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        # Random bits, eight integers at once, take less time than a bell curve; outputs vary as inputs do.
-        bits = torch.empty(outputs, inputs // 8, dtype=torch.int64).random_(-(2**63), None)
-        self.register_buffer("weight", bits.view(torch.int8).clamp_(-LARGEST))
-        self.register_buffer("scale", torch.full((outputs,), math.sqrt(3 / inputs) / LARGEST))
-        self.register_buffer("bias", torch.zeros(outputs))
+        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(outputs))
+        self.register_buffer("bias", torch.empty(outputs))
         self._products = 0
+
+    def draw(self) -> None:
+        """Take random values, with which outputs vary as inputs do."""
+        # Random bits, eight integers at once, take less time than a bell curve.
+        self.weight.view(torch.int64).random_(-(2**63), None)
+        self.weight.clamp_(-LARGEST)
+        self.scale.fill_(math.sqrt(3 / self.weight.shape[1]) / LARGEST)
+        self.bias.zero_()
 
     def set(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
         """Take over the nearest integers of a matrix (out, in), and a bias (out,)."""
@@ -113,8 +120,8 @@ class QuantisedConvolution(_Packs):
     Where y is to be levels again, the scales have so few digits, and the biases are whole multiples of
     them, that y is a float without any rounding, in whatever order it is computed. Zero padding is level 0.
 
-    Random until it is loaded. Buffers: ``weight`` (out, in / groups, k, k) int8, ``scale`` (out,),
-    ``bias`` (out,).
+    Without values until they are drawn, set or loaded. Buffers: ``weight`` (out, in / groups, k, k) int8,
+    ``scale`` (out,), ``bias`` (out,).
 
     Args:
         saturates: whether y is cut to levels; else it is values.
@@ -129,12 +136,14 @@ class QuantisedConvolution(_Packs):
     ) -> None:
         super().__init__()
         self.saturates, self.side, self.stride, self.groups = saturates, side, stride, groups
-        self.register_buffer("weight", torch.zeros(outputs, inputs // groups, side, side, dtype=torch.int8))
-        self.register_buffer("scale", torch.ones(outputs))
-        self.register_buffer("bias", torch.zeros(outputs))
-        if not self.weight.is_meta:
-            matrix = torch.randn(self.weight.shape) / math.sqrt(inputs // groups * side**2)
-            self.set(matrix if saturates else matrix / MIDDLE, self.bias)
+        self.register_buffer("weight", torch.empty(outputs, inputs // groups, side, side, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(outputs))
+        self.register_buffer("bias", torch.empty(outputs))
+
+    def draw(self) -> None:
+        """Take random values, with which outputs vary as inputs do."""
+        matrix = torch.randn(self.weight.shape) / math.sqrt(self.weight[0].numel())
+        self.set(matrix if self.saturates else matrix / MIDDLE, torch.zeros(len(matrix)))
 
     def set(self, matrix: torch.Tensor, bias: torch.Tensor) -> None:
         """Take over the nearest integers of a matrix (out, in / groups, k, k), and a bias (out,).
