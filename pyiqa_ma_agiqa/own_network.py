@@ -22,6 +22,9 @@ class OwnReading:
     check_input_range: bool
     load_weights: Callable[[Any], None]
 
+    def prepare(self) -> None:
+        """Load what would be loaded at the first image; nothing unless a network says else."""
+
 
 def own_network(model: Any) -> Any:
     """The network of ours inside a metric, without what wraps it, or None."""

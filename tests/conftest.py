@@ -106,9 +106,8 @@ class Environment:
 
     def run(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the environment's folder; the start-up file is on unless `variables` say else."""
-        names = ("PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
-        environ = {k: v for k, v in os.environ.items() if k not in names}
-        environ |= {"PYTHONPATH": str(START_UP)} | variables
+        names = ("PYTHONPATH", "PYTHONHOME", "PYIQA_MA_AGIQA_DISABLE")
+        environ = {k: v for k, v in os.environ.items() if k not in names} | variables
         done = subprocess.run(
             [self.python, *arguments],
             cwd=self.folder,

@@ -20,7 +20,7 @@ from ..compact.preprocessing import branch_view, encoder_view
 from ..compact.reference_scores import METRIC, differences, has_reference, reference_scores
 from ..errors import InputError, PluginError
 from ..experts import EXPERTS
-from ..published.arch import MAAGIQAOwl2
+from ..own_network import own_network
 from ..reason import reason
 from .columns import AGAINST_TYPICAL, INTERVAL, MIXTURE, Row, columns
 from .columns import EXPERTS as NAMES
@@ -133,8 +133,8 @@ class Scorer:
         self.shares, self.interval = job.shares, job.interval
         try:
             self.metric: Any = pyiqa.create_metric(job.metric, device=self.device)
-            if isinstance(self.metric.net, MAAGIQAOwl2):
-                self.metric.net.prepare()
+            if (network := own_network(self.metric)) is not None:
+                network.prepare()
         except PluginError:
             raise
         except Exception as error:  # missing downloads, missing packages, too little memory

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import pickle
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -22,9 +18,10 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats, machine
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from pyiqa_ma_agiqa.compact.storage import save_weights
 
-from ..conftest import ROOT
+from ..command_runs import FORKS
 from ..images import batch
 from ..passed_by import with_a_short_tower
+from .older_processor import scores_with
 
 PARTS = {"score", "gate", "shares", "quality_map", "familiarity", "interval"}
 LAYOUTS = {
@@ -209,24 +206,6 @@ def test_without_fast_integers_the_whole_tower_says_the_same(metric, monkeypatch
     assert_same(parts_of(metric, images), expected)
 
 
-OTHER_MACHINE = """
-import json
-import torch
-from pyiqa_ma_agiqa import MAAGIQA
-from pyiqa_ma_agiqa.compact.arithmetic import machine
-from tests.passed_by import with_a_short_tower
-from tests.images import batch
-
-net, cpu = with_a_short_tower(MAAGIQA()), torch.device("cpu")
-images = batch(2, 301, 233)
-with torch.no_grad():
-    scores = net(images).flatten().tolist()
-    alone = [net(image[None]).item() for image in images]
-fast = [machine.has_fast_products(cpu), machine.has_fast_convolutions(cpu)]
-print(json.dumps({"scores": scores, "alone": alone, "fast": fast}))
-"""
-
-
 @pytest.mark.parametrize(
     ("variables", "tolerance"),
     [({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 1e-3), ({"ATEN_CPU_CAPABILITY": "default"}, 0.05)],
@@ -234,17 +213,16 @@ print(json.dumps({"scores": scores, "alone": alone, "fast": fast}))
 )
 def test_an_older_processor(short_metric, variables, tolerance):
     """Its products are exact or not chosen; exponentials and normalisation may have other last digits."""
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_MACHINE],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    given, told = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=scores_with, args=(variables, told))
+    process.start()
+    told.close()
+    found = given.recv()
+    process.join()
     print(f"fast products, fast convolutions: {found['fast']}")
+    here = torch.backends.cpu.get_cpu_capability()
+    assert found["capability"] == ("DEFAULT" if "ATEN_CPU_CAPABILITY" in variables else here)
+    assert not found["fast"][0] or "ONEDNN_MAX_CPU_ISA" not in variables, "AVX2 has no products of bytes"
     assert found["scores"] == found["alone"]
     here = short_metric(batch(2, 301, 233)).flatten().tolist()
     assert found["scores"] == pytest.approx(here, abs=tolerance)

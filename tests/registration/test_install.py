@@ -11,9 +11,11 @@ import zipfile
 
 import pytest
 
-from ..conftest import ROOT, copy_checkout
+from ..conftest import ROOT, START_UP, copy_checkout
 
 STARTUP_FILE = "pyiqa_ma_agiqa.pth"
+QUICK = {"PYTHONPATH": str(START_UP)}
+"""For processes that import pyiqa."""
 
 
 def test_wheel_is_complete(wheel):
@@ -95,7 +97,7 @@ def used(installed, photo, tmp_path_factory):
     files = [folder / "a.png", folder / "b.jpg"]
     for file in files:
         photo.save(file)
-    printed = installed.run("-c", USE + COMMAND, str(folder)).stdout.splitlines()
+    printed = installed.run("-c", USE + COMMAND, str(folder), **QUICK).stdout.splitlines()
     use = next(number for number, line in enumerate(printed) if line.startswith("["))
     return files, json.loads(printed[use]), "\n".join(printed[use + 1 :])
 
@@ -122,7 +124,8 @@ def test_turned_off_also_once_pyiqa_has_asked_its_entry_points(installed):
         "sys.__stdout__.write(f\"{'MAAGIQA' in ARCH_REGISTRY} {'ma_agiqa' in pyiqa.list_models()}\")\n"
         "import pyiqa_ma_agiqa; sys.__stdout__.write(f\" {'ma_agiqa' in pyiqa.list_models()}\")"
     )
-    assert installed.run("-c", code, PYIQA_MA_AGIQA_DISABLE="1").stdout.endswith("True False True")
+    done = installed.run("-c", code, PYIQA_MA_AGIQA_DISABLE="1", **QUICK)
+    assert done.stdout.endswith("True False True")
 
 
 def test_command_line(used):
@@ -148,9 +151,9 @@ def test_editable(new_environment, tmp_path, mode):
     )
     weights = sorted(path.name for path in (ROOT / "pyiqa_ma_agiqa" / "weights").glob("*.safetensors"))
     manifest = sorted(json.loads((ROOT / "weights_manifest.json").read_text()))
-    assert new_environment.run("-c", code, PYTHONPATH="").stdout == f"4 {manifest} {weights}\n"
+    assert new_environment.run("-c", code).stdout == f"4 {manifest} {weights}\n"
     if mode == "lenient":
-        file, _ = json.loads(new_environment.run("-c", USE).stdout.splitlines()[-1])
+        file, _ = json.loads(new_environment.run("-c", USE, **QUICK).stdout.splitlines()[-1])
         assert file == str(checkout / "pyiqa_ma_agiqa" / "__init__.py")
     new_environment.pip("uninstall", "--yes", "pyiqa-ma-agiqa")
     assert new_environment.files() == before
