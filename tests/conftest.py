@@ -19,10 +19,6 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-# About one process for each core (pytest-xdist): more threads would stand in each other's way.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 # Else each of the many processes that the tests start would compile anew what it imports.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
@@ -77,6 +73,11 @@ HEAVIEST = (
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """One more than there are cores: what waits for a cluster, a server or another process leaves its own."""
     return (yield) + 1
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Before the processes start, whose NumPy and PyTorch count their threads as they are imported."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more would stand in each other's way
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

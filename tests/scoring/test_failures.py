@@ -22,6 +22,7 @@ from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
 from pyiqa_ma_agiqa.scoring.scorer import Batches, Job, Scorer, own_device
 
 from ..command_runs import make_images, rows_in
+from ..published_nets import light_branch, quick_patch_features
 from ..tiny_lmm import save_tiny_lmm, without_one_tensor
 
 SCORE = ["score", "images", "--metric", "entropy", "--device", "cpu", "--out", "x.csv"]
@@ -228,7 +229,8 @@ def published(tmp_path, monkeypatch):
     options = DEFAULT_CONFIGS["ma_agiqa_owl2"]["metric_opts"]
     monkeypatch.setitem(options, "pretrained", False)
     monkeypatch.setitem(options, "semantic_encoder", folder)
-    return folder
+    with light_branch(quick_patch_features):
+        yield folder
 
 
 OWL2 = {
