@@ -148,15 +148,25 @@ def run_measured(folder: Path, *words: str) -> tuple[int | None, float]:
 
 def call_measured(function: Callable[..., None], *arguments: Any) -> tuple[int | None, float]:
     """The same of a function of a module."""
-    peak, told = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=_call_and_tell, args=(told, function, arguments))
+    status, most = ask(_call_and_tell, function, arguments)
+    return status, most or 0.0
+
+
+def ask(function: Callable[..., None], *arguments: Any) -> tuple[int | None, Any]:
+    """Call a function of a module in a process of its own; its exit status and what it tells, if anything.
+
+    Args:
+        function: is called with a connection to tell through, and the arguments.
+    """
+    answer, told = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=function, args=(told, *arguments))
     process.start()
     told.close()  # or a process that dies would be waited for
-    most = 0.0
+    found = None
     with suppress(EOFError):
-        most = peak.recv()
+        found = answer.recv()
     process.join()
-    return process.exitcode, most
+    return process.exitcode, found
 
 
 def _call_and_tell(told: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ from ..images import batch
 from ..passed_by import with_a_short_tower
 
 
-def scores_with(variables: dict[str, str], told: Connection) -> None:
+def scores_with(told: Connection, variables: dict[str, str]) -> None:
     """Tell the scores of two images, together and alone, with variables that hide what the processor has."""
     os.environ.update(variables)  # nothing has been computed yet, so none of them has been read
     torch.set_num_threads(1)

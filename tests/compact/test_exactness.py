@@ -18,7 +18,7 @@ from pyiqa_ma_agiqa.compact.arithmetic import floats, machine
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from pyiqa_ma_agiqa.compact.storage import save_weights
 
-from ..command_runs import FORKS
+from ..command_runs import ask
 from ..images import batch
 from ..passed_by import with_a_short_tower
 from .older_processor import scores_with
@@ -213,15 +213,11 @@ def test_without_fast_integers_the_whole_tower_says_the_same(metric, monkeypatch
 )
 def test_an_older_processor(short_metric, variables, tolerance):
     """Its products are exact or not chosen; exponentials and normalisation may have other last digits."""
-    given, told = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=scores_with, args=(variables, told))
-    process.start()
-    told.close()
-    found = given.recv()
-    process.join()
+    status, found = ask(scores_with, variables)
+    assert status == 0
     print(f"fast products, fast convolutions: {found['fast']}")
-    here = torch.backends.cpu.get_cpu_capability()
-    assert found["capability"] == ("DEFAULT" if "ATEN_CPU_CAPABILITY" in variables else here)
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert found["capability"] == ("DEFAULT" if "ATEN_CPU_CAPABILITY" in variables else capability)
     assert not found["fast"][0] or "ONEDNN_MAX_CPU_ISA" not in variables, "AVX2 has no products of bytes"
     assert found["scores"] == found["alone"]
     here = short_metric(batch(2, 301, 233)).flatten().tolist()

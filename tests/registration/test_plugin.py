@@ -27,8 +27,9 @@ from pyiqa_ma_agiqa.input_checks import check_tensor
 from pyiqa_ma_agiqa.own_network import OwnReading
 from pyiqa_ma_agiqa.published.arch import MAAGIQAOwl2
 from pyiqa_ma_agiqa.registration import _startup
-from pyiqa_ma_agiqa.registration.configs import CONFIGS
+from pyiqa_ma_agiqa.registration.configs import ARCHITECTURES, CONFIGS
 from pyiqa_ma_agiqa.registration.inference_guard import REPLACEMENTS, guard
+from pyiqa_ma_agiqa_entry import PLACES
 
 from ..conftest import ROOT
 from ..passed_by import with_a_short_tower
@@ -67,6 +68,11 @@ def test_created_by_pyiqa(untrained_metric):
     assert untrained_metric.lower_better is False
     assert untrained_metric.score_range == "~0, ~5"
     assert ARCH_REGISTRY.get("MAAGIQA") is MAAGIQA is pyiqa_ma_agiqa.MAAGIQA
+
+
+def test_the_entry_point_names_the_same_places():
+    assert {place.rpartition(":")[2]: place for place in PLACES.values()} == ARCHITECTURES
+    assert set(PLACES) < set(CONFIGS)
 
 
 def test_version_is_that_of_the_distribution():
