@@ -137,10 +137,12 @@ def save_tiny_lmm(
                 parameter.add_(scale * torch.randn_like(parameter))
     state = published_state(model, dtype)
     names = list(state)
+    at_once = len(names) // SHARDS + 1
     weight_map = {}
     for number in range(SHARDS):
         shard = f"pytorch_model-{number + 1}-of-{SHARDS}.bin"
-        part = {name: state[name].clone() for name in names[number::SHARDS]}
+        # In the order of the names, as published: a file is opened anew wherever the next one is asked for.
+        part = {name: state[name].clone() for name in names[number * at_once :][:at_once]}
         torch.save(part, folder / shard)
         weight_map |= dict.fromkeys(part, shard)
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())

@@ -99,7 +99,7 @@ def test_a_process_scores_with_the_package_of_its_tree():
     worker = against_commit.Worker(ROOT, {}, floats=True, threads=1)
     try:
         assert worker.facts["peak_memory_increase_mib"] > 50 and worker.facts["load_seconds"] > 0
-        assert 0 < worker.ask(threads=1, side=32, batch=2) < 60
+        assert 0 < worker.ask(threads=1, side=32, batch=1) < 60
     finally:
         worker.close()
     assert worker.process.returncode == 0

@@ -9,8 +9,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,10 @@ from pyiqa_ma_agiqa.mplug_owl2.encoder import CHUNK
 from pyiqa_ma_agiqa.mplug_owl2.processing import ProcessorSettings, prepare_images
 from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS, load_tokenizer, tokenise
 
+from ..command_runs import ask
 from ..images import batch
 from ..tiny_lmm import save_tiny_lmm, tiny_config
+from .processes import tell_memory_of_loading
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
 
@@ -286,21 +286,6 @@ def test_read_in_their_order_tensors_take_one_opening_of_each_file(folder, monke
 
 # Memory --------------------------------------------------------------------------------------------
 
-PEAK = """
-import sys, torch
-from pathlib import Path
-from pyiqa_ma_agiqa.mplug_owl2.loading import load_folder
-def status(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
-torch.set_num_threads(1)
-load_folder(Path(sys.argv[2]), torch.bfloat16, device_map={"": "cpu"})
-before = status("VmRSS")
-model = load_folder(Path(sys.argv[1]), torch.bfloat16, device_map={"": "cpu"})
-weights = sum(p.numel() * p.element_size() for p in model.parameters())
-print((status("VmHWM") - before) / weights, weights)
-"""
-
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NO /proc AT HAND: memory not measured")
 def test_loading_holds_the_weights_once(folder, tmp_path):
@@ -308,10 +293,8 @@ def test_loading_holds_the_weights_once(folder, tmp_path):
     large = tmp_path / "large"
     write_model(large, tiny_config(hidden=1024) | changes, shard_bytes=40_000_000)
     assert len(list(large.glob("*.bin"))) > 2
-    printed = subprocess.run(
-        [sys.executable, "-c", PEAK, str(large), str(folder)], capture_output=True, text=True, check=True
-    ).stdout
-    ratio, size = map(float, printed.split())
+    status, (ratio, size) = ask(tell_memory_of_loading, large, folder)
+    assert status == 0
     assert size > 8e7
     assert 0.9 < ratio < 1.3, ratio
 

@@ -23,8 +23,10 @@ from pyiqa_ma_agiqa.mplug_owl2.language import Multiway
 from pyiqa_ma_agiqa.mplug_owl2.loading import load_folder
 from pyiqa_ma_agiqa.mplug_owl2.prompts import PROMPTS
 
+from ..command_runs import ask
 from ..golden import recipe
 from ..tiny_lmm import SIDE, UNUSED, published_state, save_tiny_lmm, tiny_config
+from .processes import tell_of_an_ordinary_llama
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PUBLIC = json.loads((GOLDEN / "lmm_public.json").read_text())
@@ -347,41 +349,11 @@ def test_a_folder_without_weights_is_named(folder, tmp_path):
 
 # What importing does -------------------------------------------------------------------------------
 
-ORDINARY = """
-import json, sys, torch, transformers
-from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.llama import modeling_llama
-
-def observed():
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=99, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                         num_attention_heads=4)
-    model = LlamaForCausalLM(config).eval()
-    output = model(torch.arange(12)[None], use_cache=True)
-    generated = model.generate(torch.arange(5)[None], max_new_tokens=6, do_sample=False)
-    parts = sorted(
-        f"{name}.{key} {value.__module__} {value.__code__.co_filename} {id(value.__code__)}"
-        for name, kind in vars(modeling_llama).items() if isinstance(kind, type)
-        for key, value in vars(kind).items() if hasattr(value, "__code__")
-    )
-    return [output.logits.tolist(), generated.tolist(), parts, sorted(model.state_dict()),
-            "mplug_owl2" in CONFIG_MAPPING]
-
-before = observed()
-from pyiqa_ma_agiqa.mplug_owl2 import MPlugOwl2Config, MPlugOwl2Model, Owl2Encoder
-from pyiqa_ma_agiqa.mplug_owl2 import loading, prompts
-owl = MPlugOwl2Model(MPlugOwl2Config(**json.loads(sys.argv[1])))
-owl.encode(torch.zeros(1, 3, 56, 56), [[1, -200]])
-assert isinstance(owl.model.layers[0], modeling_llama.LlamaDecoderLayer)
-assert observed() == before and len(before[2]) > 10
-"""
-
 
 def test_an_ordinary_llama_is_the_same_beside_it():
-    command = [sys.executable, "-c", ORDINARY, json.dumps(tiny_config())]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    status, (before, after, ours_is_made_of_it) = ask(tell_of_an_ordinary_llama, tiny_config())
+    assert status == 0 and ours_is_made_of_it
+    assert after == before and len(before[2]) > 10
 
 
 def test_importing_the_package_imports_no_transformers():

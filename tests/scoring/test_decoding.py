@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
-import subprocess
 import sys
 import threading
 import zlib
@@ -23,7 +23,7 @@ from pyiqa_ma_agiqa.scoring.inputs.decoding import Turns, decode, decode_ahead, 
 from pyiqa_ma_agiqa.scoring.inputs.items import Item
 from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
 
-from ..command_runs import call_measured
+from ..command_runs import ask, call_measured
 from ..images import picture
 
 LIMITS = Limits(max_pixels=100_000, max_bytes=2_000_000)
@@ -307,25 +307,23 @@ def test_memory_is_bounded_by_the_limit_on_pixels(tmp_path):
     assert one_at_a_time[1] < all_at_once[1] - 3 * 48
 
 
+def tell_threads_of_decoding(told, path):
+    torch.set_num_threads(4)
+    (torch.ones(10**6) + 1).sum()  # the threads of this one
+
+    def decode():
+        before = set(os.listdir("/proc/self/task"))
+        shape = read_tensor(path).shape
+        told.send((tuple(shape), len(set(os.listdir("/proc/self/task")) - before)))
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    thread.join()
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="NOT CHECKED: no /proc to count threads in")
 def test_decoding_in_a_thread_starts_no_others(tmp_path):
     """Else the steps of the network, in another thread, take twice as long."""
     Image.fromarray(picture(900, 700)).save(tmp_path / "large.png")
-    code = f"""
-import os, threading
-import torch
-from pyiqa_ma_agiqa.input_checks import read_tensor
-torch.set_num_threads(4)
-(torch.ones(10**6) + 1).sum()  # the threads of this one
-found = []
-def decode():
-    before = set(os.listdir("/proc/self/task"))
-    assert read_tensor({str(tmp_path / "large.png")!r}).shape == (1, 3, 900, 700)
-    found.append(len(set(os.listdir("/proc/self/task")) - before))
-thread = threading.Thread(target=decode)
-thread.start()
-thread.join()
-print(found)
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[0]"
+    status, found = ask(tell_threads_of_decoding, str(tmp_path / "large.png"))
+    assert status == 0 and found == ((1, 3, 900, 700), 0)
