@@ -34,8 +34,8 @@ def little(short_towers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compact, "branch_from_wheel", lambda *_: state)
         patch.setattr(left_out, "shipped_recipe", lambda: recipe)
-        patch.setattr(compact, "CALIBRATION", 4)
-        patch.setattr(compact, "CENTRING", 4)
+        patch.setattr(compact, "CALIBRATION", 2)
+        patch.setattr(compact, "CENTRING", 2)
         yield recipe
 
 

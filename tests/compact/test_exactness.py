@@ -63,7 +63,7 @@ def with_threads():
 @st.composite
 def orders(draw) -> list[int]:
     """Numbers of images in the order of a batch; some may be in it twice."""
-    return draw(st.lists(st.integers(0, 2), min_size=1, max_size=4))
+    return draw(st.lists(st.integers(0, 2), min_size=1, max_size=3))
 
 
 @settings(max_examples=10)

@@ -52,7 +52,7 @@ VAL = np.arange(16, 20)
 def little(short_towers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "FINE_TUNING", LITTLE)
-        patch.setattr(train, "CALIBRATION", 4)
+        patch.setattr(train, "CALIBRATION", 2)
         yield
 
 
