@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,9 +133,10 @@ class Scorer:
         self.batch = job.batch_size
         self.shares, self.interval = job.shares, job.interval
         try:
-            self.metric: Any = pyiqa.create_metric(job.metric, device=self.device)
-            if (network := own_network(self.metric)) is not None:
-                network.prepare()
+            with redirect_stdout(sys.stderr):  # where pyiqa tells which weights it loads, among the rows
+                self.metric: Any = pyiqa.create_metric(job.metric, device=self.device)
+                if (network := own_network(self.metric)) is not None:
+                    network.prepare()
         except PluginError:
             raise
         except Exception as error:  # missing downloads, missing packages, too little memory

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyiqa
 import pytest
 
+from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.errors import InputError
 from pyiqa_ma_agiqa.scoring import run
 from pyiqa_ma_agiqa.scoring.columns import output_columns
@@ -65,8 +67,6 @@ def test_what_cannot_begin_is_told_before_any_row(here):
 
 
 def test_a_metric_that_cannot_be_made_is_told_before_any_row(here, monkeypatch):
-    import pyiqa
-
     def broken(*arguments, **options):
         raise RuntimeError("no weights")
 
@@ -98,3 +98,16 @@ def test_from_a_script(here):
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, env=environ)
     assert done.stdout.split() == ["4", *(f"images/{number:05}.png" for number in range(4))]
     assert done.stderr.count("Traceback") == 0
+
+
+def test_what_pyiqa_says_of_a_metric_is_not_among_the_rows(here, monkeypatch, capsys):
+    create = pyiqa.create_metric
+
+    def talking(*arguments, **options):
+        print("Loading pretrained model")
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(pyiqa, "create_metric", talking)
+    assert main(["score", "images", "--metric", "entropy", "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("path,score,") and "Loading pretrained model" in told.err

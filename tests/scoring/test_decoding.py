@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyiqa_ma_agiqa.input_checks import read_tensor
+from pyiqa_ma_agiqa.scoring.inputs import decoding, storage
 from pyiqa_ma_agiqa.scoring.inputs.decoding import Turns, decode, decode_ahead, prepare_pillow
 from pyiqa_ma_agiqa.scoring.inputs.items import Item
 from pyiqa_ma_agiqa.scoring.inputs.limits import Limits
@@ -327,3 +328,20 @@ def test_decoding_in_a_thread_starts_no_others(tmp_path):
     Image.fromarray(picture(900, 700)).save(tmp_path / "large.png")
     status, found = ask(tell_threads_of_decoding, str(tmp_path / "large.png"))
     assert status == 0 and found == ((1, 3, 900, 700), 0)
+
+
+def test_whoever_waits_for_a_store_is_not_waited_for(monkeypatch):
+    """When rows are not wanted any more, as after Ctrl-C."""
+    told = []
+
+    def read(item, max_bytes):
+        if item.name == "first":
+            return b""
+        told.append(storage.stopping.wait(60))
+        return b""
+
+    monkeypatch.setattr(decoding, "read_item", read)
+    rows = decode_ahead(enumerate(map(Item, ["first", "second", "third", "fourth"])), LIMITS, 1)
+    assert next(rows)[0] == 0
+    rows.close()
+    assert all(told) and not storage.stopping.is_set()

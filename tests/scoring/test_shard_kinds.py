@@ -166,6 +166,22 @@ def test_a_damaged_row_group(here):
     assert sum(row["error"].startswith("its row group is damaged") for row in rows("out")) == 30
 
 
+@pytest.mark.parametrize("out", ["out", "plain.parquet"])
+def test_bytes_beside_a_path_that_is_no_text(here, out):
+    """Not UTF-8, as other writers may leave it; without bytes the row says so."""
+    content = pa.array([image(1), None, image(2), None, None])
+    path = pa.array([b"\xff.png", b"\xff.png", None, b"a.png", None]).view(pa.string())
+    there = pa.array([False, False, False, False, True])
+    cells = pa.StructArray.from_arrays([content, path], ["bytes", "path"], mask=there)
+    parquet.write_table(pa.table({"image": cells}), "x.parquet")
+    Path("a.png").write_bytes(image(3))
+    score("x.parquet", "--column", "image", out=out, status=1)
+    scored, no_text, other, by_path, empty = rows(out)
+    assert not (scored["error"] or other["error"] or by_path["error"])
+    assert no_text["error"] == "the path in the cell of column image is not UTF-8"
+    assert empty["error"] == "the cell of column image is empty"
+
+
 @pytest.fixture
 def blocks_of_ten(monkeypatch):
     monkeypatch.setattr(plan, "BLOCK", 10)
@@ -205,6 +221,20 @@ def test_a_list_that_grows_and_one_that_shrinks(here, blocks_of_ten, capsys):
     list_images(here, 15)
     assert main(["score", "list.csv", *ENTROPY, "--out", "out"]) == 2
     assert "-00002-" in (told := capsys.readouterr().err) and "that list.csv has no longer; delete it" in told
+
+
+def test_a_list_of_which_no_image_can_be_read_is_not_done(here, blocks_of_ten, capsys):
+    list_images(here, 15)
+    os.rename("images", "away")
+    score("list.csv", out="out", status=1)
+    told = capsys.readouterr().out
+    assert "0 scored, 0 there already, 2 not read" in told
+    assert "none of its images can be read, the first: cannot be read (no folder " in told
+    assert not list(Path("out").iterdir())
+    os.rename("away", "images")
+    os.rename("images/000.png", "images/moved.png")
+    score("list.csv", out="out", status=1)
+    assert len(rows("out")) == 15 and sum(not row["error"] for row in rows("out")) == 14
 
 
 def test_images_that_the_list_names_in_tars(here):

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import Barrier, Lock
 
@@ -65,9 +66,15 @@ def test_what_is_there_is_done(here, capsys, monkeypatch):
 def test_many_finished_shards_are_looked_at_together(here, capsys, monkeypatch):
     make_tars(here / "many", there.LOOKS, 1)
     score("many/*.tar", out="out")
-    together = Barrier(there.LOOKS, timeout=60)
+    together, reads = Barrier(there.LOOKS, timeout=60), count()
     by_itself = there.read_made
-    monkeypatch.setattr(there, "read_made", lambda place: together.wait() < there.LOOKS and by_itself(place))
+
+    def read_together(place):
+        if next(reads):  # the first one is looked at before all, for its settings
+            together.wait()
+        return by_itself(place)
+
+    monkeypatch.setattr(there, "read_made", read_together)
     score("many/*.tar", out="out")
     assert f"0 scored, {there.LOOKS} there already" in capsys.readouterr().out
 
@@ -84,7 +91,8 @@ def test_blocks_of_a_list_are_looked_at_one_by_one(here, capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(there, "read_made", lambda place: seen.append(len(taken)) or read(place))
     score("list.csv", out="out", status=1)
-    assert "0 scored, 5 there already" in capsys.readouterr().out and seen == [1, 2, 3, 4, 5]
+    assert "0 scored, 5 there already" in capsys.readouterr().out
+    assert seen == [0, 1, 2, 3, 4, 5], "one before all, for its settings, then each"
 
 
 def test_a_shard_that_changed_is_done_again_and_said(here, capsys):
@@ -144,6 +152,32 @@ def test_shards_with_errors_are_done_again_when_asked_for(here, capsys):
     score("in/*.tar", "--retry-errors", out="out", status=1)
     told = capsys.readouterr().out
     assert "1 scored, 3 there already" in told and "failed   1\n  in/x-003.tar!/a.png: not an image" in told
+
+
+def test_no_parquet_of_other_settings_comes_among_those_that_are_there(here, capsys):
+    """Or neither the one command nor the other could go on."""
+    make_tar(here / "in" / "x-003.tar", {"a.png": b"broken", "b.png": image(3)})
+    score("in/*.tar", out="out", status=1)
+    before = times("out")
+    make_tar(here / "in" / "x-001.tar", {"new.png": image(30)})
+    make_tars(here / "other", 1, start=50)
+    for words in (["in/*.tar", *ENTROPY], ["other/*.tar", *ENTROPY]):
+        assert main(["score", *words, "--retry-errors", "--max-pixels", "99", "--out", "out"]) == 2
+        assert "--max-pixels was 40000000, is 99" in capsys.readouterr().err
+        assert times("out") == before
+    assert main(["score", "in/x-001.tar", *ENTROPY, "--max-pixels", "99", "--out", "out"]) == 2
+    score("in/*.tar", out="out", status=1)
+    assert "1 scored, 3 there already" in capsys.readouterr().out
+
+
+def test_an_input_that_is_refused_costs_no_other_one(here, capsys):
+    assert main(["score", "in/*.tar", "none/*.tar", *ENTROPY, "--out", "out"]) == 2
+    assert "none/*.tar: matches nothing" in capsys.readouterr().err and not Path("out").exists()
+    Path("list.csv").write_text("image\nin/x-000.tar\n")
+    assert main(["score", "list.csv", "in/*.tar", "in/x-009.tar", *ENTROPY, "--out", "out"]) == 2
+    told = capsys.readouterr()
+    assert "list.csv: no column path" in told.err and "in/x-009.tar: no such file" in told.err
+    assert len(rows("out")) == 12, "what can be done is done"
 
 
 def test_two_shards_of_one_name(here):

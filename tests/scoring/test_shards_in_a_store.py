@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from s3fs import S3FileSystem
 
 from pyiqa_ma_agiqa.command.main import main
 from pyiqa_ma_agiqa.scoring.inputs import storage
+from pyiqa_ma_agiqa.scoring.rows import outage
 from pyiqa_ma_agiqa.scoring.shards import run, there
 
 from ..command_runs import get_ready, start
@@ -152,6 +154,49 @@ def test_loose_images_become_blocks_in_a_store(here, request):
     score("images", "in/x-000.tar", out=f"s3://images/{request.node.name}")
     names = [name.rpartition("/")[2] for name in storage.below(f"s3://images/{request.node.name}")]
     assert len(stored(request.node.name)) == 7 and names[0].startswith("images-00000-")
+
+
+def test_images_of_several_folders_are_blocks_of_their_own(here, request, capsys):
+    """None takes the place of another one's; a folder may grow, images that are given one by one may not."""
+    out = f"s3://images/{request.node.name}"
+    for folder, number in (("one", 1), ("two", 2)):
+        os.mkdir(folder)
+        for place in range(2):
+            Path(folder, f"{place}.png").write_bytes(image(10 * number + place))
+    score("one", out=out)
+    score("two", "one/1.png", out=out)
+    score("two/0.png", out=out)
+    assert len(stored(request.node.name)) == 6
+    Path("two", "2.png").write_bytes(image(22))
+    score("two", out=out)
+    assert "two: was changed; scored again" in capsys.readouterr().err
+    assert len(stored(request.node.name)) == 7
+    assert main(["score", "two/1.png", *ENTROPY, "--out", out]) == 2
+    assert "is of other images; give the folder of the images" in capsys.readouterr().err
+    score("two/1.png", "--restart", out=out)
+    paths = [row["path"] for row in stored(request.node.name)]
+    assert paths == ["one/0.png", "one/1.png", "one/1.png", *(f"two/{n}.png" for n in (0, 1, 1, 2))]
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_images_that_a_store_refuses_do_not_end_a_run(here, monkeypatch, journal):
+    """As long as another one can be read."""
+    monkeypatch.setattr(outage, "IN_A_ROW", 3)
+    by_itself = storage.facts
+
+    def facts(url):
+        if "refused" in url:
+            raise PermissionError(errno.EACCES, "as told")
+        return by_itself(url)
+
+    monkeypatch.setattr(storage, "facts", facts)
+    storage.write_object("s3://images/own/a.png", image(1))
+    names = ["a", *(f"refused{number}" for number in range(8))]
+    Path("list.csv").write_text("\n".join(["path", *(f"s3://images/own/{name}.png" for name in names)]))
+    out = "x.parquet" if journal else "out"
+    score("list.csv", out=out, status=1)
+    found = rows(out)
+    assert len(found) == 9 and sum("cannot be read (as told)" in row["error"] for row in found) == 8
 
 
 def test_no_credential_is_told(here, request, capfd):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import random
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientResponseError, ServerDisconnectedError
@@ -128,12 +129,8 @@ def test_a_store_that_fails_for_good(monkeypatch):
 
 def test_nobody_is_patient_when_a_run_is_ended(monkeypatch):
     Fake(monkeypatch, ConnectionResetError(errno.ECONNRESET, "gone"), {"size": 1})  # for who asks again
-    storage.stopping.set()
-    try:
-        with pytest.raises(OSError, match="gone"):
-            storage.facts(URL)
-    finally:
-        storage.stopping.clear()
+    with storage.hurried(), pytest.raises(OSError, match="gone"):
+        storage.facts(URL)
 
 
 def test_what_no_patience_mends(s3):
@@ -152,13 +149,34 @@ def test_what_no_patience_mends(s3):
 
 
 def answer(status):
-    return ClientResponseError(None, (), status=status)
+    return ClientResponseError(SimpleNamespace(real_url=URL), (), status=status)
 
 
 def caused(error):
     missing = FileNotFoundError("http://host/x")
     missing.__cause__ = error
     return missing
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (caused(answer(403)), PermissionError),
+        (answer(410), PermissionError),
+        (NoCredentialsError(), PermissionError),
+        (caused(answer(404)), FileNotFoundError),
+        (answer(503), OSError),
+        (answer(429), OSError),
+        (ServerDisconnectedError(), OSError),
+    ],
+)
+def test_what_is_refused_is_told_from_a_store_that_is_away(error, kind, monkeypatch):
+    """Ten shards in a row of the second kind end a run."""
+    monkeypatch.setattr(storage, "PATIENCE", 0.1)
+    Fake(monkeypatch, *[error] * 9)
+    with pytest.raises(OSError) as raised:
+        storage.facts(URL)
+    assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize(

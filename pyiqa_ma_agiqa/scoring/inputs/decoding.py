@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from ...errors import InputError
 from ...input_checks import read_pillow
 from ...names import printable
+from . import storage
 from .items import Item, Loaded, read_item
 from .limits import Limits
 
@@ -175,6 +176,11 @@ def decode_ahead(
                 yield from hand_out()
         while ahead:
             yield from hand_out()
+    except (GeneratorExit, KeyboardInterrupt):
+        turns.stop()
+        with storage.hurried():  # or threads that ask a store that is away would be waited for
+            pool.shutdown(wait=True, cancel_futures=True)
+        raise
     finally:
         turns.stop()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -170,14 +170,30 @@ def _cell(item: Item, max_bytes: int) -> bytes:
 def cell_content(cell: Any, column: str) -> bytes | str:
     """What a cell of a column of images holds: the bytes of an image file, or a path where it has only that.
 
+    Args:
+        cell: a pyarrow scalar.
+        column: for the error.
+
     Raises:
-        InputError: nothing.
+        InputError: nothing, or a path that is no text.
     """
-    if isinstance(cell, dict):
-        cell = cell["bytes"] if cell["bytes"] is not None else cell.get("path")
-    if cell is None:
+    import pyarrow
+
+    if isinstance(cell, pyarrow.DictionaryScalar):
+        cell = cell.value
+    content = None
+    try:
+        if not isinstance(cell, pyarrow.StructScalar):
+            content = cell.as_py()
+        elif cell.is_valid:
+            content = cell["bytes"].as_py()  # first: the path beside them may be anything
+            if content is None and "path" in cell:
+                content = cell["path"].as_py()
+    except UnicodeDecodeError:
+        raise InputError(f"the path in the cell of column {column} is not UTF-8") from None
+    if content is None:
         raise InputError(f"the cell of column {column} is empty")
-    return cell
+    return content
 
 
 class _Cells:
@@ -200,8 +216,8 @@ class _Cells:
         with self.lock:
             if not self.first <= row < self.first + len(self.cells):
                 self._load(row)
-            content = self.cells[row - self.first].as_py()
-        return cell_content(content, self.column)
+            cell = self.cells[row - self.first]
+        return cell_content(cell, self.column)
 
     def _load(self, row: int) -> None:
         import pyarrow

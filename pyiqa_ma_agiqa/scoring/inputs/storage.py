@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ...errors import InputError
@@ -43,6 +44,20 @@ DRIVERS = (
 
 stopping = threading.Event()
 """Set while a run is ended by its user: nobody is patient any longer."""
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Nobody is patient while this lasts."""
+    before = stopping.is_set()
+    stopping.set()
+    try:
+        yield
+    finally:
+        if not before:
+            stopping.clear()
+
+
 _readers = ThreadPoolExecutor(READERS, thread_name_prefix="range")
 
 
@@ -291,13 +306,18 @@ def _may_pass(error: BaseException) -> bool:
     error = _behind(error)
     if isinstance(error, FINAL) or "Credential" in type(error).__name__:
         return False
-    answers = (getattr(error, name, None) for name in ("status", "status_code", "code"))
-    status = next((answer for answer in answers if isinstance(answer, int)), 500)
-    if 400 <= status < 500 and status not in WORTHWHILE:
+    if _is_refused(error):
         return False
     if isinstance(error, OSError):
         return error.errno not in FINAL_NUMBERS
     return type(error).__module__.partition(".")[0] in DRIVERS
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether a server has answered that it will not hand this out, now or later."""
+    answers = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    status = next((answer for answer in answers if isinstance(answer, int)), 500)
+    return 400 <= status < 500 and status not in WORTHWHILE
 
 
 def _behind(error: BaseException) -> BaseException:
@@ -314,11 +334,8 @@ def _without_secrets(error: BaseException) -> Exception:
         return FileNotFoundError(errno.ENOENT, "no such file")
     if isinstance(error, IsADirectoryError):
         return IsADirectoryError(errno.EISDIR, "is a folder")
-    kind = (
-        PermissionError
-        if isinstance(error, PermissionError) or "Credential" in type(error).__name__
-        else OSError
-    )
+    refused = isinstance(error, PermissionError) or "Credential" in type(error).__name__ or _is_refused(error)
+    kind = PermissionError if refused else OSError
     return kind(getattr(error, "errno", None) or errno.EIO, _told(error))
 
 

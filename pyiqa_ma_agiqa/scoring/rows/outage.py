@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
-
 from ...errors import InputError
 from ...names import printable
 from ..columns import Row
 from ..inputs.items import READ_FAILED, Item
+from ..inputs.stamps import open_regular
 from .journal import Journal
 
 IN_A_ROW = 100
@@ -51,11 +49,8 @@ class Outage:
 
 
 def _readable(item: Item) -> bool:
-    path = item.container or item.name
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
+        with open_regular(item.container or item.name) as file:
             return bool(file.read(1))
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # of which an `InputError` is one
         return False

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from ...errors import InputError
-from ...places import is_url, without_secrets
+from ...places import absolute, is_url, joined, parent, without_secrets
 from ..inputs.containers import Containers
 from ..inputs.expanding import expanded
 from ..inputs.items import Item
-from ..inputs.listing import items_at
+from ..inputs.listing import is_image, items_at
 from ..inputs.streams import is_tar
 from ..inputs.tables import SUFFIXES
 from ..request import Request
@@ -25,7 +25,7 @@ BLOCK = 10_000
 TABLES = (*SUFFIXES, ".json", ".tsv")
 """Whoever gives a URL that ends so wants a single file."""
 LOOSE = "images"
-"""What the list of inputs is called that are neither shards nor lists."""
+"""What the list of images is called that are given one by one."""
 
 
 def is_by_shards(request: Request) -> bool:
@@ -75,34 +75,43 @@ def check_out(request: Request) -> str:
 
 
 def shards_of(request: Request, out: str) -> Iterator[Shard]:
-    """The shards of the inputs, in their order; inputs that are none come last, in blocks.
+    """The shards of the inputs, in their order; images that are given one by one come last, in blocks.
 
     Raises:
-        InputError: a pattern that matches nothing, a list that cannot be read, or one that was longer.
+        InputError: a pattern that matches nothing, a list that cannot be read, or one that was longer; when
+            all shards of the other inputs have been given.
     """
-    loose = []
-    none = True
+    loose: list[str] = []
+    refused: list[InputError] = []
     for text in request.inputs:
-        kind = ""
-        for place in expanded(text):
-            none = False
-            name = without_secrets(place).lower() if is_url(place) else place.lower()
-            if is_tar(name):
-                yield shard_at(place)
-                continue
-            if name.endswith(".parquet"):
-                # One is looked into, since a look at each would take a round trip for each.
-                kind = kind or _kind(place, request.column)
-            if name.endswith(".parquet") and kind != "paths":
-                yield shard_at(place, request.column)
-            elif name.endswith(SUFFIXES):
-                yield from _blocks(place, items_at([place], request.column), out)
-            else:
-                loose.append(place)
+        try:
+            yield from _of_input(text, request.column, out, loose)
+        except InputError as error:
+            refused.append(error)
     if loose:
-        yield from _blocks(LOOSE, items_at(loose, request.column), out)
-    if none:
-        raise InputError(f"{' '.join(request.inputs)}: no images there; check the inputs")
+        folders = sorted({parent(absolute(place)) for place in loose})
+        yield from _blocks(LOOSE, items_at(loose, request.column), out, joined("\n".join(folders), LOOSE))
+    if refused:
+        raise refused[0]
+
+
+def _of_input(text: str, column: str, out: str, loose: list[str]) -> Iterator[Shard]:
+    """The shards of an input; images that it gives one by one go into `loose`."""
+    kind = ""
+    for place in expanded(text):
+        name = without_secrets(place).lower() if is_url(place) else place.lower()
+        if is_tar(name):
+            yield shard_at(place)
+            continue
+        if name.endswith(".parquet"):
+            # One is looked into, since a look at each would take a round trip for each.
+            kind = kind or _kind(place, column)
+        if name.endswith(".parquet") and kind != "paths":
+            yield shard_at(place, column)
+        elif is_image(name):
+            loose.append(place)
+        else:  # a list or a folder
+            yield from _blocks(place, items_at([place], column), out)
 
 
 def _kind(place: str, column: str) -> str:
@@ -113,17 +122,17 @@ def _kind(place: str, column: str) -> str:
         return ""
 
 
-def _blocks(name: str, items: Iterable[Item], out: str) -> Iterator[Shard]:
-    """A list in blocks, in each of which an image counts once."""
+def _blocks(name: str, items: Iterable[Item], out: str, place: str = "") -> Iterator[Shard]:
+    """A list in blocks, in each of which an image counts once; place as of `block`."""
     remaining = iter(items)
     number = 0
     while taken := list(islice(remaining, BLOCK)):
         once: dict[bytes, Item] = {}
         for item in taken:
             once.setdefault(item.key(), item)
-        yield block(name, number, list(once.values()))
+        yield block(name, number, list(once.values()), place)
         number += 1
-    left = made_place(out, block(name, number, ()))
+    left = made_place(out, block(name, number, (), place))
     if read_made(left):
         raise InputError(
             f"{without_secrets(left)}: is of a block that {name} has no longer; delete it, and those of the "

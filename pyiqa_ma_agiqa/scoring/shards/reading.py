@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...names import escape
 from ...places import is_url, joined, parent, without_secrets
 from ..columns import Row
-from ..inputs.items import CUT_OFF, MEMBER, Item, Loaded, cell_content, check_size
+from ..inputs.items import CUT_OFF, MEMBER, READ_FAILED, Item, Loaded, cell_content, check_size
 from ..inputs.listing import is_image
 from ..inputs.stamps import changes, is_still, open_regular, stamp
 from ..inputs.streams import plain_bytes
@@ -53,11 +53,14 @@ def rows_of(shard: Shard, score: Score, max_bytes: int) -> tuple[list[Row], str]
         max_bytes: of an image.
 
     Raises:
-        Unreadable: it cannot be read, or was changed meanwhile.
+        Unreadable: it cannot be read, or no image of a block, or it was changed meanwhile.
     """
     if shard.is_block:
         found = dict(score(enumerate(shard.items)))
-        return [_row(shard, name, found[number]) for number, name in enumerate(shard.names)], shard.stamp()
+        rows = [_row(shard, name, found[number]) for number, name in enumerate(shard.names)]
+        if all(row["error"].startswith(READ_FAILED) for row in rows):
+            raise Unreadable(f"none of its images can be read, the first: {rows[0]['error']}", lost=True)
+        return rows, shard.stamp()
     read = _parquet if shard.column else _tar
     return read(shard, score, max_bytes)
 
@@ -183,7 +186,7 @@ def _image(shard: Shard, name: str, cell: Any, max_bytes: int) -> Item | Loaded:
     try:
         if isinstance(cell, InputError):
             raise cell
-        content = cell_content(cell.as_py(), shard.column)
+        content = cell_content(cell, shard.column)
         if isinstance(content, str):
             return Item(joined(parent(shard.place), content))
         check_size(len(content), max_bytes)

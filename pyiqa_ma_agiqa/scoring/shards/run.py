@@ -23,6 +23,7 @@ from ...errors import InputError
 from ...names import printable
 from ...places import is_url
 from ..inputs import storage
+from ..inputs.expanding import expanded
 from ..origins import origin_here
 from ..request import Request
 from ..scorer import Job, Scorer, check_metric
@@ -105,9 +106,12 @@ def _ready(request: Request) -> str:
     """The folder or URL for the parquets, which can be written.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot, or a pattern of this machine matches nothing.
     """
     out = str(request.out)
+    for text in request.inputs:
+        if not is_url(text):  # else it would be known only when all shards before are done
+            next(expanded(text), None)
     try:
         out = check_out(request)
         write_whole(f"{out}/{PROBE}", b"")
@@ -149,9 +153,8 @@ def _on_this_machine(shards: Iterator[Shard], work: Work) -> Generator[Result, N
                 running.update(pool.submit(do_shard, shard, work, scorer) for shard in islice(shards, 1))
                 yield result
     finally:
-        storage.stopping.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        storage.stopping.clear()
+        with storage.hurried():
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _watched(results: Iterator[Result]) -> Iterator[Result]:

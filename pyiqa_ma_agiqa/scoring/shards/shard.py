@@ -28,6 +28,7 @@ class Shard(NamedTuple):
         number: of a block in its list, else -1.
         names: of the images of a block, as the rows have them.
         items: of a block, which are found from every folder.
+        is_fixed: whether other names are of other images, rather than of a list that has changed.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Shard(NamedTuple):
     number: int = -1
     names: tuple[str, ...] = ()
     items: tuple[Item, ...] = ()
+    is_fixed: bool = False
 
     @property
     def is_block(self) -> bool:
@@ -60,11 +62,11 @@ def shard_at(given: str, column: str = "") -> Shard:
     return Shard(without_secrets(given), absolute(given), column)
 
 
-def block(given: str, number: int, items: Sequence[Item]) -> Shard:
-    """A block of a list."""
+def block(given: str, number: int, items: Sequence[Item], place: str = "") -> Shard:
+    """A block of a list or a folder; with a place that is neither's, of images that were given one by one."""
     names = tuple(item.name for item in items)
     found = tuple(item.found_from_anywhere() for item in items)
-    return Shard(without_secrets(given), absolute(given), "", number, names, found)
+    return Shard(without_secrets(given), place or absolute(given), "", number, names, found, bool(place))
 
 
 def made_name(shard: Shard) -> str:

@@ -15,11 +15,12 @@ from itertools import chain
 from threading import Lock
 
 from ...errors import InputError
-from ...places import is_url
+from ...places import is_url, joined
 from ..inputs import storage
+from ..rows.output import MADE
 from .made import Made, read_listed, read_made
 from .shard import Shard, made_name, made_place
-from .work import Result, Work, kept_result
+from .work import Result, Work, check_same, kept_result
 
 LOOKS = 32
 """Shards that are asked about at a time."""
@@ -36,10 +37,14 @@ def with_those_there(
         shards: taken a few ahead of what is done with them.
         work: what to do with each.
         do: does shards; called only if there are any to do.
+
+    Raises:
+        InputError: of the shards, when all that there were are done; or of what is done with them, at once.
     """
     there: deque[Result] = deque()
+    refused: list[InputError] = []
     pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
-    found = _looked_at(shards, work, pool)
+    found = _looked_at(_until_refused(shards, refused), work, pool)
 
     def others() -> Iterator[Shard]:
         for one in found:
@@ -59,10 +64,19 @@ def with_those_there(
                 yield from there
             else:
                 yield one
+        if refused:
+            raise refused[0]
     finally:
-        storage.stopping.set()
-        pool.shutdown(cancel_futures=True)
-        storage.stopping.clear()
+        with storage.hurried():
+            pool.shutdown(cancel_futures=True)
+
+
+def _until_refused(shards: Iterable[Shard], refused: list[InputError]) -> Iterator[Shard]:
+    """Shards, until an input is refused: that can wait until those at work are done."""
+    try:
+        yield from shards
+    except InputError as error:
+        refused.append(error)
 
 
 def _looked_at(shards: Iterable[Shard], work: Work, pool: ThreadPoolExecutor) -> Iterator[Shard | Result]:
@@ -92,6 +106,7 @@ class _There:
         self.work = work
         self.made = {} if work.restart else _sizes(work.out)
         """Of each parquet by its name."""
+        self._check_one()
         self.lock = Lock()
         self.asked: Counter[str] = Counter()
         """How many shards of each folder were asked about."""
@@ -108,6 +123,19 @@ class _There:
             return made and kept_result(shard, made, self._stamp(shard), self.work)
         except (OSError, InputError):
             return None
+
+    def _check_one(self) -> None:
+        """Refuse to go on beside parquets of other settings, by one of them."""
+        name = next(filter(MADE.fullmatch, self.made), None)
+        if name is None:
+            return
+        place = joined(self.work.out, name)
+        try:
+            made = self._read(place, self.made[name])
+        except (OSError, InputError):
+            return
+        if made:
+            check_same(place, made, self.work)
 
     def _read(self, place: str, size: int) -> Made | None:
         return read_listed(place, size) if is_url(place) else read_made(place)

@@ -146,11 +146,18 @@ def kept_result(shard: Shard, there: Made, stamp: str, work: Work) -> Result | N
         work: what to do with shards.
 
     Raises:
-        InputError: what would stay is of other settings.
+        InputError: what is there is of other settings: beside others, nothing could go on with either.
     """
-    if there.stamp != stamp or work.restart or (work.retry_errors and there.failed):
+    if work.restart:
         return None
-    _check_same(made_place(work.out, shard), there, work)
+    check_same(made_place(work.out, shard), there, work)
+    if there.stamp != stamp and shard.is_fixed:
+        raise InputError(
+            f"{without_secrets(made_place(work.out, shard))}: is of other images; give the folder of the "
+            "images, which may change, another --out, or --restart to make all anew"
+        )
+    if there.stamp != stamp or (work.retry_errors and there.failed):
+        return None
     return Result(shard.name, there.images, there.failed, there.total)
 
 
@@ -169,7 +176,12 @@ def _there(place: str) -> Made | None:
         raise InputError(f"--out {without_secrets(place)}: {why}") from None
 
 
-def _check_same(place: str, there: Made, work: Work) -> None:
+def check_same(place: str, there: Made, work: Work) -> None:
+    """Refuse to go on beside a parquet of other settings.
+
+    Raises:
+        InputError: it is of others.
+    """
     before = {**there.settings, **Origin(there.metric, there.version, there.weights)._asdict()}
     now = {**work.settings, **work.origin._asdict()}
     if before != now:
