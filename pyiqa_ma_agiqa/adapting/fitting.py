@@ -12,7 +12,7 @@ from .of_choices import fit_choices, within
 from .of_ratings import affine, fit_ratings
 from .seen import Seen
 from .strength import Fitted
-from .validation import BeforeAndAfter, compared, out_of_fold, rmse, share_right, srcc
+from .validation import BeforeAndAfter, compared, out_of_fold, resampled, rmse, share_right, srcc
 
 UNPROVEN = "whether the gain is real is open: its interval reaches 0; more of them would tell"
 
@@ -47,16 +47,18 @@ def of_ratings(shown: Seen, ratings: np.ndarray) -> Outcome:
         raise InputError("all ratings are the same; nothing can be learned of them")
     kernel, score = shown.kernel(), shown.score
     fitted = fit_ratings(kernel, score, ratings)
-    before = out_of_fold(kernel, score, lambda rows: affine(score[rows], ratings[rows]))
-    after = out_of_fold(
+    before, _ = out_of_fold(kernel, score, lambda rows: affine(score[rows], ratings[rows]))
+    after, level = out_of_fold(
         kernel, score, lambda rows: fit_ratings(kernel[np.ix_(rows, rows)], score[rows], ratings[rows])
     )
+    falls = affine(score, ratings).slope < 0
+    drawn = list(resampled(len(ratings)))
     figures = {
-        "SRCC": compared(srcc, before, after, ratings),
-        "RMSE": compared(rmse, before, after, ratings),
+        "SRCC": compared(srcc, -score if falls else score, after - level, ratings, drawn),
+        "RMSE": compared(rmse, before, after, ratings, drawn),
     }
     warnings = []
-    if affine(score, ratings).slope < 0:
+    if falls:
         warnings.append(
             "the ratings fall where the shipped score rises: if lower is better on your scale, it is in the "
             "adapted score, too, whatever pyiqa's lower_better says"
@@ -81,13 +83,14 @@ def of_choices(shown: Seen, pairs: np.ndarray) -> Outcome:
     """
     kernel, score = shown.kernel(), shown.score
     fitted = fit_choices(kernel, score, pairs)
-    after = out_of_fold(
+    after, level = out_of_fold(
         kernel,
         score,
         lambda rows: fit_choices(kernel[np.ix_(rows, rows)], score[rows], within(pairs, rows)),
     )
-    led, leads = (values[pairs[:, 0]] - values[pairs[:, 1]] for values in (score, after))
-    figures = {"right": compared(share_right, led, leads, np.zeros(len(pairs)))}
+    led, leads = (values[pairs[:, 0]] - values[pairs[:, 1]] for values in (score, after - level))
+    drawn = resampled(len(score), pairs)
+    figures = {"right": compared(share_right, led, leads, np.zeros(len(pairs)), drawn)}
     against = figures["right"].before.value < 0.5
     warnings = ["most choices go against the shipped score; check which column is which"] if against else []
     if np.isinf(fitted.strength):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
 from .strength import Fitted, parts
+
+Rows = np.ndarray | slice
 
 FOLDS = 10
 """Parts of the images, each predicted by a fit to the others that chooses its strength anew."""
@@ -39,19 +41,25 @@ class BeforeAndAfter:
     gain: Figure
 
 
-def out_of_fold(kernel: np.ndarray, score: np.ndarray, fit: Callable[[np.ndarray], Fitted]) -> np.ndarray:
-    """The score (M,) that each image gets of a fit without it.
+def out_of_fold(
+    kernel: np.ndarray, score: np.ndarray, fit: Callable[[np.ndarray], Fitted]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The score (M,) that each image gets of a fit without it, and (M,) the mean of all images by that fit.
+
+    Ranks of images of several fits are of the first less the second: a fit's level is low where the ratings
+    that it has not seen are high, which has nothing to do with how it ranks.
 
     Args:
         kernel: (M, M).
         score: (M,), the shipped one.
         fit: to the images with these numbers.
     """
-    found = np.empty(len(score))
+    found, level = np.empty(len(score)), np.empty(len(score))
     for part in parts(len(score), FOLDS):
         others = np.flatnonzero(~part)
-        found[part] = fit(others).predict(score[part], kernel[np.ix_(part, others)])
-    return found
+        of_all = fit(others).predict(score, kernel[:, others])
+        found[part], level[part] = of_all[part], of_all.mean()
+    return found, level
 
 
 def srcc(scores: np.ndarray, ratings: np.ndarray) -> float:
@@ -72,12 +80,32 @@ def share_right(leads: np.ndarray, _: np.ndarray) -> float:
     return float(((leads > 0) + (leads == 0) / 2).mean())
 
 
-def compared(statistic: Statistic, before: np.ndarray, after: np.ndarray, said: np.ndarray) -> BeforeAndAfter:
-    """A figure of two scores (M,) of the same rows, of which people said (M,)."""
+def resampled(images: int, pairs: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Rows of the bootstrap over images: of these, or of the pairs (P, 2) whose images are both drawn."""
     rng = np.random.default_rng(20)
-    drawn = [rng.integers(len(said), size=len(said)) for _ in range(REPEATS)]
+    for _ in range(REPEATS):
+        drawn = rng.integers(images, size=images)
+        if pairs is not None:
+            times = np.bincount(drawn, minlength=images)
+            drawn = np.repeat(np.arange(len(pairs)), times[pairs].prod(1))
+        if len(drawn):
+            yield drawn
 
-    def both(rows: np.ndarray | slice) -> tuple[float, float, float]:
+
+def compared(
+    statistic: Statistic,
+    before: np.ndarray,
+    after: np.ndarray,
+    said: np.ndarray,
+    drawn: Iterable[np.ndarray],
+) -> BeforeAndAfter:
+    """A figure of two scores (M,) of the same rows, of which people said (M,).
+
+    Args:
+        drawn: see `resampled`.
+    """
+
+    def both(rows: Rows) -> tuple[float, float, float]:
         first, second = statistic(before[rows], said[rows]), statistic(after[rows], said[rows])
         return first, second, second - first
 

@@ -30,9 +30,9 @@ ma_agiqa_owl2, the frozen large model makes the semantic vectors, once; then all
 gradient descent. Writes weights.safetensors (for pretrained_model_path), metrics.json and log.txt to the
 folder.
 
-An interrupted run goes on where it was when called again; with other images, ratings, settings or start
-weights a folder is refused. The test part is read only with --test; given to a finished run, that measures
-and trains nothing anew."""
+An interrupted run goes on where it was when called again; with other images, ratings, start weights or
+settings of the branch a folder is refused. The test part is read only with --test; given to a finished run,
+that measures and trains nothing anew."""
 METRICS = ("ma_agiqa", "ma_agiqa_owl2")
 
 

@@ -83,8 +83,8 @@ def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation
         The parts; the score is that of ``metric(img)``.
 
     Raises:
-        InputError: what the metric would refuse, more than one image, a metric without experts, or one
-            that gives no finite score.
+        InputError: what the metric would refuse, more than one image, a metric without experts or made as
+            a loss, or one that gives no finite score.
         WeightsError: weights missing, out of reach or damaged.
 
     Reference: Wang et al., *Large Multi-modality Model Assisted AI-Generated Image Quality
@@ -93,6 +93,8 @@ def explain(img: Any, metric: str | torch.nn.Module = "ma_agiqa") -> Explanation
     name = metric if isinstance(metric, str) else getattr(metric, "metric_name", type(metric).__name__)
     if name not in CONFIGS:
         raise InputError(f"{name} has no experts to tell of; give one of {', '.join(CONFIGS)}")
+    if getattr(metric, "as_loss", False):
+        raise InputError(f"{name} was made as a loss, which gives one number; give one without as_loss")
     pixels = check_tensor(read_tensor(img))
     if len(pixels) != 1:
         raise InputError(

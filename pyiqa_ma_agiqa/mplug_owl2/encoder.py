@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -71,6 +72,7 @@ class Owl2Encoder:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._model: MPlugOwl2Model | None = None
         self._loaded_as = ""
+        self._lock = threading.Lock()
 
     @property
     def precision(self) -> str:
@@ -80,7 +82,17 @@ class Owl2Encoder:
     @property
     def identity(self) -> str:
         """Text that differs wherever the vectors may: weights, prompts, preprocessing, precision."""
-        return f"{self._sources} {self.precision}"
+        return f"{self._sources} {self._computed_as}"
+
+    @property
+    def _half(self) -> torch.dtype:
+        """What is not quantised beside 8 and 4 bits, and what they are multiplied in."""
+        return torch.bfloat16 if self.device.type == "cpu" else torch.float16
+
+    @property
+    def _computed_as(self) -> str:
+        """The precision, and of a quantised model that of the rest."""
+        return f"{self.precision} in {self._half}" if self.precision in QUANTISED else self.precision
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Semantic vectors of images.
@@ -95,15 +107,16 @@ class Owl2Encoder:
             WeightsError: a file of the folder is missing, unreadable or does not fit.
             InputError: vectors that are not finite.
         """
-        self.device = pixels.device
-        model = self._ready()
-        with _quiet_bitsandbytes():
-            chunks = [
-                model.encode(prepare_images(chunk, self.processor), self.prompts).to(pixels.device)
-                for chunk in pixels.split(CHUNK)
-            ]
-        vectors = torch.cat(chunks)
-        self._check_finite(vectors)
+        with self._lock:  # threads share the model, which moves to the device of the pixels
+            self.device = pixels.device
+            model = self._ready()
+            with _quiet_bitsandbytes():
+                chunks = [
+                    model.encode(prepare_images(chunk, self.processor), self.prompts).to(pixels.device)
+                    for chunk in pixels.split(CHUNK)
+                ]
+            vectors = torch.cat(chunks)
+            self._check_finite(vectors)
         return vectors
 
     def prepare(self, device: torch.device) -> None:
@@ -112,8 +125,9 @@ class Owl2Encoder:
         Raises:
             WeightsError: a file of the folder is missing, unreadable or does not fit.
         """
-        self.device = device
-        self._ready()
+        with self._lock:
+            self.device = device
+            self._ready()
 
     @cached_property
     def processor(self) -> ProcessorSettings:
@@ -138,11 +152,13 @@ class Owl2Encoder:
         return json.dumps({"model": name, "prompts": PROMPTS, "processor": repr(self.processor)})
 
     def _ready(self) -> MPlugOwl2Model:
-        if self._model is None or self._loaded_as != self.precision:
+        can_move = self.precision in FLOATS
+        wanted = self._computed_as if can_move else f"{self._computed_as} on {self.device}"
+        if self._model is None or self._loaded_as != wanted:
             self._model = None  # frees the old one before the new one comes
             self._model = self._load()
-            self._loaded_as = self.precision
-        if self._loaded_as in FLOATS and self._model.device != self.device:
+            self._loaded_as = wanted
+        if can_move and self._model.device != self.device:
             self._model.to(self.device)  # type: ignore[arg-type]
         return self._model
 
@@ -150,8 +166,7 @@ class Owl2Encoder:
         from .loading import load_folder, read_config
 
         self._check_parts(read_config(self.source))
-        precision, options = self.precision, {}
-        half = torch.bfloat16 if self.device.type == "cpu" else torch.float16
+        precision, half, options = self.precision, self._half, {}
         dtype = FLOATS.get(precision, torch.float16)
         if precision in QUANTISED:
             options["quantization_config"] = quantisation(precision, half)
@@ -196,7 +211,10 @@ class Owl2Encoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles go without the weights, which the folder has."""
-        return self.__dict__ | {"_model": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_model": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
 
 
 @contextmanager

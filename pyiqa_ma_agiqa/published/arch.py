@@ -148,8 +148,11 @@ class MAAGIQAOwl2(OwnReading, QualityBranch):
                 no semantic vectors.
         """
         pixels = check_tensor(x, check_range=self.check_input_range)
-        vectors = self._semantic_vectors(pixels, semantic)
-        chunks = [self._score(*pair) for pair in zip(pixels.split(CHUNK), vectors.split(CHUNK), strict=True)]
+        # pyiqa's call of a network lets convolutions on a GPU cut what they read to 11 bits (TF32).
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            vectors = self._semantic_vectors(pixels, semantic)
+            pairs = zip(pixels.split(CHUNK), vectors.split(CHUNK), strict=True)
+            chunks = [self._score(*pair) for pair in pairs]
         parts = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return parts if return_parts else parts["score"]
 
@@ -200,11 +203,7 @@ def semantic_vectors_of(
     from ..mplug_owl2.encoder import Owl2Encoder
 
     encoder = Owl2Encoder(language_model(os.fspath(source)), dtype)
-    if cache is None:
-        return encoder
-    cached = SemanticCache(cache, encoder)
-    # Kept vectors have no gradient.
-    return lambda pixels: encoder(pixels) if pixels.requires_grad else cached(pixels)
+    return encoder if cache is None else SemanticCache(cache, encoder)
 
 
 def check_semantic(semantic: Any, count: int) -> torch.Tensor:

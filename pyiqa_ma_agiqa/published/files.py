@@ -21,6 +21,7 @@ from ..weights.recorded_hashes import enforce, unchanged, verify_folder
 
 logger = logging.getLogger("pyiqa")
 
+SAFETENSORS = ".safetensors"
 CHECKPOINT = "ma_agiqa_owl2_agiqa3k.pt"
 LANGUAGE_MODEL = "mplug-owl2-llama2-7b"
 """Names of the two entries of the manifest, and of the file and the folder in pyiqa's cache."""
@@ -95,7 +96,16 @@ def verify_checkpoint() -> None:
 
 
 def import_checkpoint(source: Path) -> Path:
-    """Bring in the checkpoint's file; its place. See `import_file`."""
+    """Bring in the checkpoint's file; its place. See `import_file`.
+
+    Raises:
+        WeightsError: of another format than the authors' file, too.
+    """
+    if source.suffix == SAFETENSORS:
+        raise WeightsError(
+            f"{source}: is a safetensors file, and the checkpoint is kept as its authors publish it; import "
+            "their file, or give this one as pretrained_model_path"
+        )
     import_file(source, checkpoint_path(), check_checkpoint, entry(CHECKPOINT)["sha256"])
     return checkpoint_path()
 
@@ -116,7 +126,7 @@ def language_model(source: str) -> Path:
         model_files(folder)
         return folder
     if source == entry(LANGUAGE_MODEL)["hub_id"]:
-        folder = imported_folder(model_path()) or hub_snapshot(source, wanted_files, model_files)
+        folder = _imported() or hub_snapshot(source, wanted_files, model_files)
         _enforce_language_model(folder)
         return folder
     if source.count("/") != 1 or source.startswith((".", "~", "/")):
@@ -126,7 +136,16 @@ def language_model(source: str) -> Path:
 
 def local_language_model() -> Path | None:
     """Folder of mPLUG-Owl2-7B, imported or in the hub's cache; None where it is not on this machine."""
-    return imported_folder(model_path()) or cached_snapshot(entry(LANGUAGE_MODEL)["hub_id"], model_files)
+    return _imported() or cached_snapshot(entry(LANGUAGE_MODEL)["hub_id"], model_files)
+
+
+def _imported() -> Path | None:
+    """The folder that was imported, unless files of it are missing: damaged ones are to be deleted."""
+    folder = imported_folder(model_path())
+    try:
+        return folder if folder and model_files(folder) else None
+    except WeightsError:
+        return None
 
 
 def verify_language_model(folder: Path) -> None:

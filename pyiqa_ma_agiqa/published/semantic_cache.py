@@ -63,8 +63,11 @@ class SemanticCache:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Semantic vectors (N, 2, width), float32, of images (N, 3, H, W) in [0, 1].
 
-        Images of one batch whose pixels are the same are encoded once.
+        Images of one batch whose pixels are the same are encoded once. Kept vectors have no gradient, so
+        where one is asked for nothing is kept.
         """
+        if pixels.requires_grad:
+            return self.encoder(pixels)
         self.encoder.device = pixels.device
         places = [self._place(image) for image in pixels]
         found = {place: vectors for place in places if (vectors := _read(place)) is not None}

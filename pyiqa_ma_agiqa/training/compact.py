@@ -24,6 +24,7 @@ from ..compact.arch import MAAGIQA
 from ..compact.preprocessing import branch_view, encoder_view
 from ..compact.semantic import SUMMARY
 from ..compact.storage import save_weights
+from ..errors import InputError
 from .agreement import agreement
 from .checkpoint import files_digest, write_json, write_whole
 from .closed_form import Seen
@@ -53,6 +54,8 @@ FINE_TUNING = QualityStageConfig(epochs=4, crop=256, batch=16, degraded=2, rate=
 
 CALIBRATION = 64
 """How many images tell the sizes of the values that are rounded."""
+SPREADS = (0.25, 2.5)
+"""Standard deviations of MOS that the settings are good for; that of AGIQA-3K's is about 1."""
 CENTRING = 256
 """How many train images tell the mean of what the branch predicts."""
 
@@ -134,6 +137,13 @@ def train(recipe: Recipe, test: bool = False) -> dict[str, Any]:
     out = Path(recipe.out)
     ratings = recipe.data.read(test, val=False)
     fitted = ratings.rows("train")
+    spread = float(ratings.mos[fitted].std())
+    if not SPREADS[0] <= spread <= SPREADS[1]:
+        raise InputError(
+            f"{recipe.data.table}: the MOS of the train part have a standard deviation of {spread:.3g}, and "
+            "the settings are for about 1, as on a scale of 0 to 5; rescale them, or take "
+            "`pyiqa-ma-agiqa adapt`, for any scale"
+        )
     images = Images(ratings.paths)
     torch.manual_seed(recipe.experts.seed)
     calibration = calibration_images(ratings, images)

@@ -259,6 +259,11 @@ def _split(names: list[str], table: Path, column: str) -> tuple[list[str], list[
     found = [row_of.get(name, {column: ""}) for name in names]
     everywhere = [all(value == "train" for value in row.values() if value in PARTS) for row in found]
     parts = [row[column] for row in found]
+    if "train" in parts and not any(everywhere):
+        raise InputError(
+            f"{table}: no image is of the train part in every column of parts, and those that are tell how "
+            f"to round the networks; leave only the column {column!r}"
+        )
     return parts, [part == "train" and train for part, train in zip(parts, everywhere, strict=True)]
 
 
@@ -270,10 +275,12 @@ def _generator(name: str, pattern: str | None) -> str | None:
 
 
 def _drawn(count: int, seed: int) -> list[str]:
-    """A part for each row: 70 / 10 / 20 % by the seed."""
+    """A part for each row: 70 / 10 / 20 % by the seed, of few rows as many for val as it needs."""
     parts = [""] * count
+    val = int(0.7 * count)
+    test = max(int(0.8 * count), val + LEAST["val"])
     for place, row in enumerate(np.random.default_rng(seed).permutation(count)):
-        parts[row] = "train" if place < int(0.7 * count) else "val" if place < int(0.8 * count) else "test"
+        parts[row] = "train" if place < val else "val" if place < test else "test"
     return parts
 
 
@@ -287,7 +294,7 @@ def to_number(text: str) -> float:
 
 def unreadable(path: Path) -> str:
     """Why a file is no image that can be read; empty where it is one."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike a path's own, whatever the name is
         return "no such image"
     try:
         read_tensor(path)

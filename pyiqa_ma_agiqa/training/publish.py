@@ -28,6 +28,8 @@ from ..weights.manifest import PACKAGE, PACKAGE_WEIGHTS_DIR, load_manifest
 from .starts import BRANCH_MEMBER, BRANCH_SHA256, TOWER_MEMBER, TOWER_SHA256
 
 CHECKOUT = PACKAGE.parent
+SETTINGS = ("degraded", "blend", "quality", "experts")
+"""What of a recipe the manifest tells."""
 ORIGINS = [
     {
         "what": "CLIP ViT-B/16 image tower, openai/clip-vit-base-patch16",
@@ -46,9 +48,9 @@ ORIGINS = [
 ]
 
 
-def score_examples() -> dict[str, float]:
-    """Scores of the example images, from the weights in the package."""
-    model = MAAGIQA(pretrained_model_path=PACKAGE_WEIGHTS_DIR / WEIGHTS)
+def score_examples(weights: Path) -> dict[str, float]:
+    """Scores of the example images, by a weights file."""
+    model = MAAGIQA(pretrained_model_path=weights)
     with torch.inference_mode():
         return {
             f"examples/{path.name}": round(model(read_tensor(path)).item(), 5)
@@ -71,6 +73,8 @@ def result_of(run: Path) -> dict[str, Any]:
         raise InputError(f"{path}: has no test figures; repeat `pyiqa-ma-agiqa train` with --test")
     if not (run / "log.txt").is_file():
         raise InputError(f"{run / 'log.txt'}: not there; publish what `pyiqa-ma-agiqa train` wrote")
+    if not set(SETTINGS) <= result["recipe"].keys() or not (run / "weights.safetensors").is_file():
+        raise InputError(f"{path}: not of a run that trains ma_agiqa; give the folder of one")
     if not result["trained_at_commit"]:
         raise InputError(f"{path}: does not say at which commit it was trained; train in a checkout")
     return result
@@ -87,19 +91,17 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
     metrics = {f"AGIQA-3K {recipe['data']['split_column']}, as it ships": result["agreement"]}
     for name, folder in second.items():
         metrics[f"AGIQA-3K {name}, same recipe and other weights"] = result_of(folder)["agreement"]
-    PACKAGE_WEIGHTS_DIR.mkdir(exist_ok=True)
-    target = PACKAGE_WEIGHTS_DIR / WEIGHTS
-    shutil.copyfile(run / "weights.safetensors", target)
+    weights = run / "weights.safetensors"
     entry = {
         "name": WEIGHTS,
         "metric_names": ["ma_agiqa"],
         "sources": [f"in the package: pyiqa_ma_agiqa/{PACKAGE_WEIGHTS_DIR.name}/{WEIGHTS}"],
-        "bytes": target.stat().st_size,
-        "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "licence": "Apache-2.0; parts derive from the origins below under their licences",
         "origins": ORIGINS,
         "recipe": {
-            "config": {name: recipe[name] for name in ("degraded", "blend", "quality", "experts")},
+            "config": {name: recipe[name] for name in SETTINGS},
             "file": "pyiqa_ma_agiqa/training/agiqa3k.yaml",
             "seed": recipe["experts"]["seed"],
             "trained_at_commit": result["trained_at_commit"],
@@ -108,8 +110,11 @@ def publish(run: Path, second: dict[str, Path]) -> dict[str, Any]:
             "log": log.read_text(encoding="utf-8").splitlines(),
         },
         "metrics": metrics,
-        "example_scores": score_examples(),
+        "example_scores": score_examples(weights),
     }
+    # Only now: what is in the package stays as it is unless all of the new entry is known.
+    PACKAGE_WEIGHTS_DIR.mkdir(exist_ok=True)
+    shutil.copyfile(weights, PACKAGE_WEIGHTS_DIR / WEIGHTS)
     remote = [other for other in load_manifest()["files"] if other["name"] != WEIGHTS]
     manifest = {"version": 1, "files": [entry, *remote]}
     (CHECKOUT / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -126,6 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--second", action="append", default=[], metavar="SPLIT=FOLDER")
     options = parser.parse_args(arguments)
+    for item in options.second:
+        if "=" not in item:
+            parser.error(f"--second {item}: give SPLIT=FOLDER")
     pairs = (item.split("=", 1) for item in options.second)
     try:
         publish(options.run, {name: Path(folder) for name, folder in pairs})

@@ -161,13 +161,13 @@ def cached_snapshot(hub_id: str, complete: Callable[[Path], object]) -> Path | N
         complete: refuses a folder in which files are missing.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         # One file is asked for: the library would miss files of the repository that are not needed.
         folder = Path(snapshot_download(hub_id, allow_patterns=CONFIG, local_files_only=True))
         complete(folder)
-    except (LocalEntryNotFoundError, WeightsError):
+    except (HFValidationError, LocalEntryNotFoundError, WeightsError):
         return None
     return folder
 

@@ -15,7 +15,7 @@ from pyiqa_ma_agiqa.adapting.of_choices import Utility, fit_choices, within
 from pyiqa_ma_agiqa.adapting.of_ratings import affine, fit_ratings
 from pyiqa_ma_agiqa.adapting.seen import Seen
 from pyiqa_ma_agiqa.adapting.strength import STRENGTHS, chosen
-from pyiqa_ma_agiqa.adapting.validation import compared, rmse, share_right, srcc
+from pyiqa_ma_agiqa.adapting.validation import compared, resampled, rmse, share_right, srcc
 
 NONE = STRENGTHS[-1]
 
@@ -121,6 +121,36 @@ def test_nothing_to_gain_is_told(seed):
         assert "only the scale and the interval" in outcome.warnings[0]
 
 
+def test_before_is_the_shipped_score_and_after_no_worse_for_how_it_is_measured():
+    """Of few ratings that follow the score a little: fits to the others have levels of their own."""
+    lost = []
+    for seed in range(12):
+        shown, _ = made_up(20, 0.0, seed)
+        noise = np.random.default_rng(100 + seed).standard_normal(20)
+        ratings = shown.score + 2 * shown.score.std() * noise
+        figures = of_ratings(shown, ratings).figures
+        direction = np.sign(affine(shown.score, ratings).slope)
+        assert figures["SRCC"].before.value == pytest.approx(direction * srcc(shown.score, ratings))
+        lost.append(figures["SRCC"].gain.value)
+    assert np.mean(lost) > -0.15
+
+
+def test_what_is_said_again_makes_no_interval_narrower():
+    shown, ratings = made_up(16, 2.0)
+    pairs = pairs_of(ratings, 60)
+    once, often = (of_choices(shown, np.tile(pairs, (times, 1))).figures["right"].before for times in (1, 9))
+    assert once.value == pytest.approx(often.value)
+    assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.05)
+
+
+def test_pairs_are_drawn_with_both_images():
+    pairs = np.array([[0, 1], [2, 3], [2, 0]])
+    for rows in resampled(4, pairs):
+        times = np.bincount(rows, minlength=3)
+        # Of four images drawn: the pairs that share one are drawn as often as that allows.
+        assert len(rows) and times.max() <= 4 and times[0] * times[1] * times[2] <= 1
+
+
 def test_choices_that_tell_nothing_new_are_refused():
     shown, _ = made_up(40, 0.0)
     with pytest.raises(InputError, match="there is nothing to adapt; more of them may"):
@@ -202,6 +232,6 @@ def test_figures_by_hand():
     assert srcc(np.ones(4), said) == 0
     assert rmse(said + 2, said) == 2
     assert share_right(np.array([1.0, -1, 0, 2]), said) == 0.625
-    figure = compared(rmse, said + 2, said + 1, said)
+    figure = compared(rmse, said + 2, said + 1, said, resampled(4))
     assert (figure.before.value, figure.after.value, figure.gain.value) == (2, 1, -1)
     assert figure.gain.low == figure.gain.high == -1

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyiqa_ma_agiqa.compact import arch
-from pyiqa_ma_agiqa.compact.arithmetic import floats, machine
+from pyiqa_ma_agiqa.compact.arithmetic import floats, integers, machine
 from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from pyiqa_ma_agiqa.compact.storage import save_weights
 
@@ -251,6 +251,20 @@ def test_a_loss_is_the_score_and_slopes_as_its_networks_in_floats(loss, short_me
     value.backward()
     smooth(loss.net, other).mean().backward()
     torch.testing.assert_close(variable.grad, other.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("sides", [(512, 512), (304, 304), (64, 64)])
+def test_pixels_beyond_white_and_black_are_white_and_black(loss, short_metric, sides):
+    """A loss may get them; views of the first size are the branch's own, of the second the tower's."""
+    images = batch(1, *sides)
+    images = images * 1.2 - 0.1
+    assert images.min() < 0 and images.max() > 1
+    for levels in (integers.image_levels, integers.pixels):
+        assert torch.equal(levels(images), levels(images.clamp(0, 1)))
+    assert loss(images).item() == pytest.approx(short_metric(images.clamp(0, 1)).item(), abs=0.02)
+    variable = images.requires_grad_()
+    loss(variable).backward()
+    assert variable.grad.isfinite().all() and variable.grad.abs().sum() > 0
 
 
 def test_every_part_has_a_gradient(loss):

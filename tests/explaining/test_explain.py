@@ -134,6 +134,12 @@ def test_what_cannot_be_explained_is_refused(metric):
         explain(EXAMPLES[0], pyiqa.create_metric("piqe", device="cpu"))
 
 
+def test_a_loss_is_refused():
+    loss = pyiqa.create_metric("ma_agiqa", as_loss=True, pretrained=False, device="cpu")
+    with pytest.raises(InputError, match=r"ma_agiqa was made as a loss, .*give one without as_loss"):
+        explain(torch.rand(1, 3, 32, 32), loss)
+
+
 def test_the_published_system_is_explained_without_a_percentile(monkeypatch):
     from pyiqa_ma_agiqa.published.branch import QualityBranch
 

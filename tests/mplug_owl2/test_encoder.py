@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,33 @@ def test_the_model_follows_the_pixels(folder, encoder):
     assert default.precision == "fp16"
     default(images)
     assert default.precision == "bf16"
+
+
+@pytest.mark.parametrize("dtype", ["8bit", "4bit"])
+def test_what_is_quantised_is_another_model_on_another_device(folder, dtype):
+    """What is not quantised is in bf16 on a CPU and in fp16 on a GPU; what is cannot be moved."""
+    encoder = Owl2Encoder(folder, dtype)
+    identities = set()
+    for device in ("cpu", "cuda:0"):
+        encoder.device = torch.device(device)
+        identities.add(encoder.identity)
+    assert len(identities) == 2
+    loaded = []
+    encoder._load = lambda: loaded.append(encoder.device.type) or torch.nn.Linear(1, 1)
+    for device in ("cpu", "cpu", "cuda:0", "cuda:0", "cpu"):
+        encoder.prepare(torch.device(device))
+    assert loaded == ["cpu", "cuda", "cpu"]
+
+
+def test_threads_share_one_model(folder, monkeypatch):
+    encoder, loaded = Owl2Encoder(folder, "fp32", device="cpu"), []
+    by_itself = loading.load_folder
+    monkeypatch.setattr(loading, "load_folder", lambda *a, **k: loaded.append(1) or by_itself(*a, **k))
+    images = batch(4, 40, 50)
+    with ThreadPoolExecutor(4) as pool:
+        vectors = torch.cat(list(pool.map(encoder, images.split(1))))
+    assert len(loaded) == 1
+    torch.testing.assert_close(vectors, encoder(images), rtol=0, atol=1e-5)
 
 
 def test_another_dtype_is_refused(folder):

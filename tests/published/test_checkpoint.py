@@ -263,6 +263,11 @@ def test_a_whole_file_is_read_and_passes(whole_layout, published_checkpoint):
         assert torch.equal(state[name], tensor), name
 
 
+def test_a_default_device_is_not_that_of_a_file(whole_layout, published_checkpoint):
+    with torch.device("meta"):
+        check_official_file(published_checkpoint)
+
+
 def test_the_official_file_passes(file):
     check_official_file(file(thin_state()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import traceback
 from pathlib import Path
 
@@ -110,6 +111,24 @@ def test_the_cache_changes_no_score(metric, create, tmp_path, monkeypatch, files
     assert [again(path).item() for path in files] == first
     monkeypatch.undo()
     assert [metric(path).item() for path in files] == first
+
+
+def test_a_metric_with_a_cache_goes_through_a_pickle(create, tmp_path, files):
+    cached = create(semantic_cache=tmp_path / "vectors")
+    expected = cached(files[0]).item()
+    assert pickle.loads(pickle.dumps(cached))(files[0]).item() == expected
+
+
+def test_convolutions_keep_all_digits_on_a_gpu(metric):
+    """pyiqa's call of a network lets them be cut to TF32."""
+    seen = []
+    handle = metric.net.fc_score.register_forward_hook(
+        lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    metric(batch(1, 32, 32))
+    handle.remove()
+    assert seen == [False] and torch.backends.cudnn.allow_tf32 is before
 
 
 def test_the_cache_knows_precisions_apart(create, tmp_path, files):

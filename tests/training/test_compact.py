@@ -265,6 +265,15 @@ def test_without_a_split_it_is_70_10_20_and_seeded(folder, tmp_path):
     assert (ratings.part == read_ratings(folder, table, seed=3).part).all()
 
 
+@pytest.mark.parametrize("scale", [0.1, 20])
+def test_mos_on_another_scale_are_refused(folder, tmp_path, capsys, scale):
+    """The falls of degraded copies and the margins of the losses are on the scale of the MOS."""
+    mos = scale * read_ratings(folder, folder / "ratings.csv").mos[:16]
+    table = other_table(folder, tmp_path / "table.csv", "train", mos)
+    assert call(folder, tmp_path / "out", "--table", str(table)) == 2
+    assert "have a standard deviation of" in (told := capsys.readouterr().err) and "adapt" in told
+
+
 def test_the_branch_joins_at_the_stated_weight():
     torch.manual_seed(0)
     model = MAAGIQA(pretrained=False)

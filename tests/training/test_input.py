@@ -17,7 +17,7 @@ from pyiqa_ma_agiqa.input_checks import read_tensor
 from pyiqa_ma_agiqa.training import checkpoint
 from pyiqa_ma_agiqa.training import recipe as recipes
 from pyiqa_ma_agiqa.training.crops import at_branch_size
-from pyiqa_ma_agiqa.training.data import DataConfig, Images, read_ratings
+from pyiqa_ma_agiqa.training.data import DataConfig, Images, _drawn, read_ratings
 from pyiqa_ma_agiqa.training.experts_stage import ExpertsStageConfig
 from pyiqa_ma_agiqa.training.quality_stage import QualityStageConfig, branch_features
 from pyiqa_ma_agiqa.training.run import Run
@@ -65,6 +65,29 @@ def test_bad_rows_are_named(folder, tmp_path, capsys):
     )
     error = capsys.readouterr().err
     assert all(line in error for line in lines), error
+
+
+@pytest.mark.parametrize("count", range(23, 31))
+def test_of_few_images_val_has_what_it_needs(count):
+    parts = _drawn(count, 3)
+    assert [parts.count(part) for part in ("train", "val")] == [int(0.7 * count), 3]
+
+
+def test_a_split_table_without_an_image_that_all_train_on_is_refused(folder, tmp_path):
+    (tmp_path / "good.csv").write_text(GOOD)
+    other = [
+        "name,split,other",
+        *(f"{name},{part},test" for name, _, part in (row.split(",") for row in GOOD.split()[1:])),
+    ]
+    (tmp_path / "splits.csv").write_text("\n".join(other))
+    with pytest.raises(InputError, match=r"splits\.csv: no image is of the train part in every column"):
+        read_ratings(folder, tmp_path / "good.csv", split_table=tmp_path / "splits.csv")
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_row(folder, tmp_path):
+    (tmp_path / "table.csv").write_text(f"name,mos\n{'a' * 300}.png,3\n")
+    with pytest.raises(InputError, match=r"line 2: a+\.png: no such image"):
+        read_ratings(folder, tmp_path / "table.csv")
 
 
 @pytest.mark.parametrize("text", [GOOD.replace("\n", "\r\n"), "\ufeff" + GOOD, GOOD.replace("\n", "\n\n")])

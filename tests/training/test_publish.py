@@ -101,6 +101,22 @@ def test_a_run_that_does_not_say_all_is_refused(checkout, run_of, tmp_path, caps
     assert not (checkout / "weights").exists()
 
 
+def test_what_is_in_the_package_stays_unless_all_of_the_new_is_known(checkout, run_of, capsys):
+    (checkout / "weights").mkdir()
+    (checkout / "weights" / NAME).write_bytes(b"as it was")
+    other, damaged = run_of("other"), run_of("damaged")
+    result = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(result | {"recipe": {"data": {}}}))
+    (damaged / "weights.safetensors").write_bytes(b"damaged")
+    for run, message in ((other, "not of a run that trains ma_agiqa"), (damaged, "weights.safetensors")):
+        assert publish.main([str(run)]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        publish.main([str(run_of("whole")), "--second", "folder"])
+    assert "--second folder: give SPLIT=FOLDER" in capsys.readouterr().err
+    assert (checkout / "weights" / NAME).read_bytes() == b"as it was"
+
+
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     from pyiqa_ma_agiqa.training import commit
 

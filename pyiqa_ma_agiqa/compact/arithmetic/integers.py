@@ -39,8 +39,8 @@ dense = exact_linear
 
 
 def pixels(view: torch.Tensor) -> torch.Tensor:
-    """Pixels in [0, 1] as levels, of 8 bits."""
-    return (view * 255).round_()
+    """Pixels in [0, 1] as levels, of 8 bits; those beyond, which a loss may get, as the nearest level."""
+    return (view * 255).round_().clamp_(0, 255)
 
 
 def in_pieces(steps: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
