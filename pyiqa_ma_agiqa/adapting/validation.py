@@ -10,8 +10,6 @@ from scipy.stats import rankdata
 
 from .strength import Fitted, parts
 
-Rows = np.ndarray | slice
-
 FOLDS = 10
 """Parts of the images, each predicted by a fit to the others that chooses its strength anew."""
 REPEATS = 1000
@@ -105,7 +103,7 @@ def compared(
         drawn: see `resampled`.
     """
 
-    def both(rows: Rows) -> tuple[float, float, float]:
+    def both(rows: np.ndarray | slice) -> tuple[float, float, float]:
         first, second = statistic(before[rows], said[rows]), statistic(after[rows], said[rows])
         return first, second, second - first
 

@@ -106,12 +106,12 @@ class _There:
         self.work = work
         self.made = {} if work.restart else _sizes(work.out)
         """Of each parquet by its name."""
-        self._check_one()
         self.lock = Lock()
         self.asked: Counter[str] = Counter()
         """How many shards of each folder were asked about."""
         self.listed: dict[str, dict[str, storage.Facts]] = {}
         """What there is in folders of shards."""
+        self._check_one()
 
     def result(self, shard: Shard) -> Result | None:
         """That of a shard which is surely done."""
