@@ -198,8 +198,10 @@ def _checked(name: str, value: Any) -> tuple[torch.Tensor, str | None]:
     if not value.isfinite().all():
         return value, f"{name} has values that are not finite"
     for ending, compute in COMPUTED.items():
+        if not name.endswith(ending):
+            continue
         with torch.device(value.device):
-            wanted = compute() if name.endswith(ending) else value
+            wanted = compute()
         if not torch.equal(value.to(wanted.dtype), wanted):
             return value, f"{name} is not that of windows of 4 x 4 on 28 x 28 patches"
     return value, None

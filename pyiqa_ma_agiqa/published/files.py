@@ -21,7 +21,6 @@ from ..weights.recorded_hashes import enforce, unchanged, verify_folder
 
 logger = logging.getLogger("pyiqa")
 
-SAFETENSORS = ".safetensors"
 CHECKPOINT = "ma_agiqa_owl2_agiqa3k.pt"
 LANGUAGE_MODEL = "mplug-owl2-llama2-7b"
 """Names of the two entries of the manifest, and of the file and the folder in pyiqa's cache."""
@@ -101,7 +100,7 @@ def import_checkpoint(source: Path) -> Path:
     Raises:
         WeightsError: of another format than the authors' file, too.
     """
-    if source.suffix == SAFETENSORS:
+    if source.suffix == ".safetensors":
         raise WeightsError(
             f"{source}: is a safetensors file, and the checkpoint is kept as its authors publish it; import "
             "their file, or give this one as pretrained_model_path"

@@ -13,6 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
@@ -162,7 +163,7 @@ def decode_ahead(
     prepare_pillow()
     turns = Turns(limits.max_pixels)
     ahead: deque[tuple[int, int, Future[Decoded]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pool, ending = ThreadPoolExecutor(workers, thread_name_prefix="decode"), ExitStack()
 
     def hand_out() -> Iterator[tuple[int, Decoded]]:
         ticket, number, future = ahead.popleft()
@@ -177,10 +178,10 @@ def decode_ahead(
         while ahead:
             yield from hand_out()
     except (GeneratorExit, KeyboardInterrupt):
-        turns.stop()
-        with storage.hurried():  # or threads that ask a store that is away would be waited for
-            pool.shutdown(wait=True, cancel_futures=True)
+        # Or threads that ask a store that is away would be waited for.
+        ending.enter_context(storage.hurried())
         raise
     finally:
         turns.stop()
-        pool.shutdown(wait=True, cancel_futures=True)
+        with ending:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -304,9 +304,7 @@ def _store(url: str) -> tuple[Any, str]:
 def _may_pass(error: BaseException) -> bool:
     """Whether what failed may go well later."""
     error = _behind(error)
-    if isinstance(error, FINAL) or "Credential" in type(error).__name__:
-        return False
-    if _is_refused(error):
+    if isinstance(error, FINAL) or _is_refused(error):
         return False
     if isinstance(error, OSError):
         return error.errno not in FINAL_NUMBERS
@@ -314,7 +312,9 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether a server has answered that it will not hand this out, now or later."""
+    """Whether credentials are missing, or a server has answered that it will not hand this out, ever."""
+    if "Credential" in type(error).__name__:
+        return True
     answers = (getattr(error, name, None) for name in ("status", "status_code", "code"))
     status = next((answer for answer in answers if isinstance(answer, int)), 500)
     return 400 <= status < 500 and status not in WORTHWHILE
@@ -334,8 +334,7 @@ def _without_secrets(error: BaseException) -> Exception:
         return FileNotFoundError(errno.ENOENT, "no such file")
     if isinstance(error, IsADirectoryError):
         return IsADirectoryError(errno.EISDIR, "is a folder")
-    refused = isinstance(error, PermissionError) or "Credential" in type(error).__name__ or _is_refused(error)
-    kind = PermissionError if refused else OSError
+    kind = PermissionError if isinstance(error, PermissionError) or _is_refused(error) else OSError
     return kind(getattr(error, "errno", None) or errno.EIO, _told(error))
 
 

@@ -79,8 +79,10 @@ def shards_of(request: Request, out: str) -> Iterator[Shard]:
 
     Raises:
         InputError: a pattern that matches nothing, a list that cannot be read, or one that was longer; when
-            all shards of the other inputs have been given.
+            all shards of the other inputs have been given. Or there are no inputs.
     """
+    if not request.inputs:
+        raise InputError("no images there; check the inputs")
     loose: list[str] = []
     refused: list[InputError] = []
     for text in request.inputs:
