@@ -9,10 +9,9 @@ Here, with random weights:
 
 - operations by count, at full size, on tensors without memory;
 - time on the CPU in bfloat16, at full width with as many layers of the language model as fit in 16 GB
-  (`--layers auto`), in interleaved rounds, and how far the vectors are apart there and in float32;
-- on a GPU, where there is one, images per second and peak memory at full size in bf16, fp16, 8 and 4 bits.
+  (`--layers auto`), in interleaved rounds, and how far the vectors are apart there and in float32.
 
-Needs a quiet machine. Writes language_model.json beside itself.
+`language_model_on_gpu.py` has a GPU. Needs a quiet machine. Writes language_model.json beside itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -193,27 +192,9 @@ def on_cpu(layers: int, float32_layers: int, rounds: int) -> dict[str, Any]:
     }
 
 
-@torch.inference_mode()
-def on_gpu(precision: str, layers: int, batches: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Images per second and peak memory of all ways by batch size."""
-    model = random_model(layers, precision, "cuda")
-    result: dict[str, Any] = {"weights_mib": torch.cuda.memory_allocated() / 2**20, "by_batch": {}}
-    for count in batches:
-        calls = calls_on(model, count, "cuda")
-        times = interleaved(calls, rounds, "cuda", f"{precision}, batch {count}")
-        peaks = {}
-        for name, call in calls.items():
-            torch.cuda.reset_peak_memory_stats()
-            call()
-            torch.cuda.synchronize()
-            peaks[name] = torch.cuda.max_memory_allocated() / 2**20
-        result["by_batch"][str(count)] = {
-            "images_per_second": {name: spread(count / values) for name, values in times.items()},
-            "time_over_ours": ratios(times),
-            "peak_memory_mib": peaks,
-            "vectors": apart(calls),
-        }
-    return result
+def library_versions() -> dict[str, str]:
+    """Of what the large model is made of."""
+    return {name: version(name) for name in ("transformers", "bitsandbytes")}
 
 
 def main() -> None:
@@ -225,7 +206,6 @@ def main() -> None:
     parser.add_argument("--float32-layers", type=int, default=4, help="where vectors are compared in float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="on the GPU")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -238,15 +218,8 @@ def main() -> None:
         "operations_at_full_size": operations(),
         "cpu_bfloat16": on_cpu(layers, options.float32_layers, options.rounds),
     }
-    if torch.cuda.is_available():
-        for precision in ("bf16", "fp16", *QUANTISED):
-            result[f"cuda_{precision}"] = on_gpu(precision, FULL, options.batches, options.rounds)
-            gc.collect()
-            torch.cuda.empty_cache()
-    else:
-        result["cuda"] = "no GPU was at hand"
     result |= circumstances()
-    result["versions"] |= {name: version(name) for name in ("transformers", "bitsandbytes")}
+    result["versions"] |= library_versions()
     write_json(options.out / "language_model.json", result)
     print(json.dumps({key: result[key] for key in ("operations_at_full_size", "cpu_bfloat16")}, indent=1))
 

@@ -5,8 +5,9 @@
 Weights cannot be had here, so random ones are written in the published files: 8.2 billion in 16.4 GB of
 shards, and a checkpoint of 0.66 GB. `pyiqa-ma-agiqa weights import` brings them in, and pyiqa's own
 command scores the example images with them, each in a process of its own with caches of its own.
-Measured are seconds and peak memory of each. Needs a quiet machine, Linux for the memory, 24 GB of
-memory and, while it runs, 34 GB of disk. Writes published_full_size.json beside itself.
+Measured are seconds and peak memory of each, without a GPU; `published_full_size_on_gpu.py` lets the metrics
+have one. Needs a quiet machine, Linux for the memory, 24 GB of memory and, while it runs, 34 GB of disk.
+Writes published_full_size.json beside itself.
 """
 
 from __future__ import annotations
@@ -125,11 +126,11 @@ def scored(metric: str, images: Path, environ: dict[str, str]) -> dict[str, Any]
     }
 
 
-def measure(folder: Path, size: Size, metrics: Sequence[str], threads: int) -> dict[str, Any]:
+def measure(folder: Path, size: Size, metrics: Sequence[str], threads: int, on_gpu: bool) -> dict[str, Any]:
     """Write the weights into a folder, import and score; seconds and peak memory of each step."""
     environ = {name: value for name, value in os.environ.items() if name != "PYIQA_MA_AGIQA_DISABLE"}
     environ |= {"TORCH_HOME": str(folder / "torch"), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
-    environ |= {"OMP_NUM_THREADS": str(threads)}
+    environ |= {"OMP_NUM_THREADS": str(threads)} | ({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})
     model, checkpoint = folder / "model", folder / "checkpoint.pt"
     began = time.perf_counter()
     model_bytes = write_model(model, size.settings, size.shard_bytes)
@@ -162,7 +163,7 @@ def measure(folder: Path, size: Size, metrics: Sequence[str], threads: int) -> d
     return result
 
 
-def main(arguments: Sequence[str] | None = None, size: Size = FULL) -> None:
+def main(arguments: Sequence[str] | None = None, size: Size = FULL, on_gpu: bool = False) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -176,8 +177,9 @@ def main(arguments: Sequence[str] | None = None, size: Size = FULL) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="published_full_size_") as folder:
-        result = measure(Path(folder), size, options.metrics, options.threads)
-    write_json(options.out / "published_full_size.json", result | circumstances())
+        result = measure(Path(folder), size, options.metrics, options.threads, on_gpu)
+    name = "published_full_size_on_gpu.json" if on_gpu else "published_full_size.json"
+    write_json(options.out / name, result | circumstances())
     print(json.dumps(result, indent=1))
 
 

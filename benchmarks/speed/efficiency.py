@@ -5,9 +5,9 @@
 Latency of every metric on one 512 x 512 image, and of ma_agiqa by batch and by image size, all in the same
 interleaved rounds, so that there is one figure for one measurement; metrics that take longer than 10 s are
 in every fourth round alone. Import time, load time and peak memory in processes of their own. pyiqa's
-metrics have random weights, which they read from files as large as their own (`comparators.py`). With a GPU
-the same there, in float32 and bfloat16; ours runs in integers and is the same in both. Needs a quiet machine,
-and Linux for the memory. Writes efficiency.json beside itself.
+metrics have random weights, which they read from files as large as their own (`comparators.py`). All of it on
+the CPU; `efficiency_on_gpu.py` has a GPU. Needs a quiet machine, and Linux for the memory. Writes
+efficiency.json beside itself.
 """
 
 from __future__ import annotations
@@ -218,12 +218,6 @@ def main() -> None:
     metrics = {name: create(name, "cpu", options.untrained) for name in own}
     result["crops_an_image"] = {name: crops_of(metric) for name, metric in metrics.items() if name != OURS}
     result["cpu_float32"] = measure(metrics, "cpu", "float32", options)
-    if torch.cuda.is_available():
-        metrics = {name: create(name, "cuda", options.untrained) for name in own}
-        for precision in ("float32", "bfloat16"):
-            result[f"cuda_{precision}"] = measure(metrics, "cuda", precision, options)
-    else:
-        result["cuda"] = "no GPU was at hand"
     if not options.untrained:
         result |= weights_sha256(metrics[OURS])
     write_json(options.out / "efficiency.json", result | circumstances())

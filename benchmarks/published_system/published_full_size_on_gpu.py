@@ -1,0 +1,18 @@
+"""What do the weights of the published system take at full size where there is a GPU?
+
+    python -m benchmarks.published_system.published_full_size_on_gpu --folder /somewhere/with/50/GB
+
+`published_full_size.py` with a GPU, which pyiqa's command then takes. Peak memory is the machine's, not the
+GPU's: that stands in language_model_on_gpu.json. Writes published_full_size_on_gpu.json beside itself.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.published_system.published_full_size import main
+
+if __name__ == "__main__":
+    if not torch.cuda.is_available():
+        raise SystemExit("no GPU is at hand; `python -m benchmarks.published_system.published_full_size`")
+    main(on_gpu=True)
