@@ -16,7 +16,7 @@ from .arithmetic.exact import doubled
 
 PATCH = 16
 """Side of a patch of the semantic encoder, in pixels."""
-ENCODER_SIDE = 288
+ENCODER_SIDE = 304
 """The encoder view has about this side squared in area."""
 BRANCH_SIDES = (448, 1024)
 """The quality branch sees native pixels between these two sides squared; else the nearer bound."""
@@ -29,7 +29,7 @@ WIDEST = 12.0
 
 
 def encoder_size(height: int, width: int) -> tuple[int, int]:
-    """Size of the encoder view: multiples of 16, area about 288², aspect ratio kept."""
+    """Size of the encoder view: multiples of 16, area about 304², aspect ratio kept."""
     root = math.sqrt(_aspect(height, width))
     cells = ENCODER_SIDE / PATCH
     return PATCH * round(cells / root), PATCH * round(cells * root)
@@ -83,7 +83,7 @@ def _weights(length: int, wanted: int, device: torch.device) -> torch.Tensor:
 
 
 def encoder_view(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) in [0, 1] to (N, 3, 16a, 16b) in [0, 1], ab about 324."""
+    """(N, 3, H, W) in [0, 1] to (N, 3, 16a, 16b) in [0, 1], ab about 361."""
     return resize(pixels, encoder_size(*pixels.shape[-2:]))
 
 

@@ -49,9 +49,7 @@ from .summaries import Summaries
 
 logger = logging.getLogger(__name__)
 
-FINE_TUNING = QualityStageConfig(
-    epochs=4, crop=256, batch=16, degraded=2, rate=4e-4, frozen_stages=4, filters=False
-)
+FINE_TUNING = QualityStageConfig(epochs=4, crop=256, batch=16, degraded=2, rate=4e-4)
 """Tuning of the branch on one's own images, from the shipped weights."""
 
 CALIBRATION = 64

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
 
 from .device import DEVICE
 
@@ -16,7 +15,7 @@ SIXTEEN_BITS = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("a
 HIGHEST = 6.0
 """Of ReLU6."""
 AT_ONCE = 8
-"""Crops whose feature maps stay in a processor's caches; a GPU takes all at once."""
+"""Crops whose feature maps stay in a processor's caches."""
 
 
 def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
@@ -26,7 +25,7 @@ def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
     there are few passes over the feature maps. Channels lie last in memory.
 
     Args:
-        network: timm's.
+        network: timm's; its depthwise filters are not trained.
         seen: (N, C, h, w).
         stages: how many have been passed.
 
@@ -39,7 +38,7 @@ def late_stages(network: Any, seen: torch.Tensor, stages: int) -> torch.Tensor:
     blocks = [_Folded(block, kind) for stage in network.blocks[stages:] for block in stage]
     head = _affine(network.conv_head, network.bn2, kind)
     means = []
-    for piece in seen.split(len(seen) if seen.is_cuda else AT_ONCE):
+    for piece in seen.split(AT_ONCE):
         features = piece.permute(0, 2, 3, 1).to(kind).contiguous()
         for block in blocks:
             features = block(features)
@@ -103,8 +102,8 @@ class _Pointwise(torch.autograd.Function):
 class _Depthwise(torch.autograd.Function):
     """ReLU6 of a depthwise convolution, padded as TensorFlow does, and its normalisation.
 
-    The gradient of the input is a convolution with the mirrored filters, which is several times as fast as
-    the library's own.
+    The filters have no gradient. So that of the input is a convolution with the mirrored filters, which is
+    several times as fast as the library's own.
     """
 
     @staticmethod
@@ -129,23 +128,15 @@ class _Depthwise(torch.autograd.Function):
         plain = F.conv2d(seen, filters, None, stride, padding, groups=len(filters))
         plain = plain.permute(0, 2, 3, 1).contiguous()
         result = torch.addcmul(offset, plain, factor).clamp_(0, HIGHEST)
-        ctx.padding = padding
-        kept = seen if ctx.needs_input_grad[1] else None
-        ctx.save_for_backward(plain, result, filters, factor, kept)
+        ctx.save_for_backward(plain, result, filters, factor)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        plain, result, filters, factor, seen = ctx.saved_tensors
+        plain, result, filters, factor = ctx.saved_tensors
         gradient = _through_relu6(gradient, result)
         of_offset = gradient.flatten(0, 2).sum(0)
         of_factor = (gradient * plain).flatten(0, 2).sum(0)
-        of_filters = None
-        if seen is not None:
-            scaled = (gradient * factor).permute(0, 3, 1, 2)
-            of_filters = conv2d_weight(
-                seen, filters.shape, scaled, ctx.stride, ctx.padding, groups=len(filters)
-            )
         side, (top, left) = filters.shape[2], ctx.before
         if ctx.stride > 1:
             count, height, width, channels = ctx.shape
@@ -159,4 +150,4 @@ class _Depthwise(torch.autograd.Function):
             padding = side // 2
         mirrored = (filters * factor.view(-1, 1, 1, 1)).flip(2, 3)
         of_input = F.conv2d(gradient.permute(0, 3, 1, 2), mirrored, padding=padding, groups=len(filters))
-        return of_input.permute(0, 2, 3, 1), of_filters, of_factor, of_offset, None
+        return of_input.permute(0, 2, 3, 1), None, of_factor, of_offset, None
