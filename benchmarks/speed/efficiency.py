@@ -89,8 +89,8 @@ def measure(
             try:
                 metric(image)
                 calls[name] = partial(metric, image)
-            except RuntimeError as error:  # not every metric of pyiqa works in half precision
-                skipped[name] = str(error).splitlines()[0]
+            except Exception as error:  # not every metric of pyiqa works in half precision
+                skipped[name] = (str(error) or type(error).__name__).splitlines()[0]
         others = [name for name in calls if name != OURS]
         calls |= passes(ours.net, image)
         batches = {n: partial(ours, picture(SIDE, device, n)) for n in options.batches}
