@@ -56,29 +56,34 @@ def resize(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return pixels
     # Many a resized pixel lies half-way between two levels. Where it is rounded to must not depend on last
     # digits, which processors differ in: so in float64, and cut to `DIGITS`, of which none is half-way.
-    wide = _by_products(pixels, size) if pixels.is_cuda else _interpolated(doubled(pixels), size)
+    wide = interpolated(pixels, size)
     cut = wide.detach().mul(DIGITS).round_().mul_(1 / DIGITS)
     if wide.requires_grad:
         cut = wide + (cut - wide.detach())
     return cut.clamp_(0, 1).float()
 
 
-def _interpolated(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(pixels, size, mode="bicubic", antialias=True)
+def interpolated(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Antialiased bicubic interpolation of (N, C, H, W) in float64, on a GPU as on a CPU."""
+    return _by_products(values, size) if values.is_cuda else _by_pytorch(doubled(values), size)
 
 
-def _by_products(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _by_pytorch(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(values, size, mode="bicubic", antialias=True)
+
+
+def _by_products(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """The same by the weights of a CPU: those of a GPU differ from them in the tenth digit."""
-    height, width = pixels.shape[-2:]
-    down, across = _weights(height, size[0], pixels.device), _weights(width, size[1], pixels.device)
-    return down @ pixels.double() @ across.t()
+    height, width = values.shape[-2:]
+    down, across = _weights(height, size[0], values.device), _weights(width, size[1], values.device)
+    return down @ values.double() @ across.t()
 
 
 @functools.lru_cache(maxsize=32)
 def _weights(length: int, wanted: int, device: torch.device) -> torch.Tensor:
-    """(wanted, length) float64: what each of so many pixels counts for each of those wanted."""
+    """(wanted, length) float64: what each of so many values counts for each of those wanted."""
     pieces = torch.eye(length, dtype=torch.float64).split(PIECE, 1)
-    parts = [_interpolated(one[None, None], (wanted, one.shape[1]))[0, 0] for one in pieces]
+    parts = [_by_pytorch(one[None, None], (wanted, one.shape[1]))[0, 0] for one in pieces]
     return torch.cat(parts, 1).to(device)
 
 

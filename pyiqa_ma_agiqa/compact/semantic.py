@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from .arithmetic import integers, machine
-from .arithmetic.exact import doubled
 from .arithmetic.layers import QuantisedLinear
-from .preprocessing import PATCH
+from .preprocessing import PATCH, interpolated
 
 DEPTHS = (2, 4, 6, 8, 10, 12)
 """Blocks after which the tokens are summed up."""
@@ -135,8 +133,7 @@ class SemanticEncoder(nn.Module):
         """Position embeddings (rows * columns, 768) of a grid of patches."""
         grid = self.positions
         if (rows, columns) != (GRID, GRID):
-            wide = doubled(grid[None])
-            grid = F.interpolate(wide, (rows, columns), mode="bicubic", antialias=True)[0].float()
+            grid = interpolated(grid[None], (rows, columns))[0].float()
         return grid.flatten(1).t()
 
 

@@ -20,8 +20,6 @@ from pyiqa_ma_agiqa.compact.preprocessing import branch_view, encoder_view
 from ..images import batch, picture
 from ..passed_by import with_a_short_tower
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU AT HAND: GPU checks not run")
-
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 700), (700, 16), (1500, 1100)])
 def test_extreme_sizes(short_metric, height, width):
@@ -225,17 +223,6 @@ def test_random_weights_need_no_file(monkeypatch):
 
     monkeypatch.setattr(arch, "shipped_weights", refuse)
     assert arch.MAAGIQA(pretrained=False)(batch(1, 32, 32)).isfinite().all()
-
-
-@needs_gpu
-def test_gpu_agrees_with_cpu(metric):
-    image = batch(2, 300, 200)
-    expected = metric(image)
-    moved = copy.deepcopy(metric).to("cuda")
-    found = moved(image)
-    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-3)
-    assert torch.equal(torch.cat([moved(one[None]) for one in image]), found)
-    assert torch.equal(moved.to("cpu")(image), expected)
 
 
 def test_scores_lie_on_the_mos_scale(metric):
