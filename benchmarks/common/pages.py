@@ -15,9 +15,9 @@ from benchmarks.adapting.adapting_tables import adapting, by_generator
 from benchmarks.command.score_tables import cost, score_command, shards
 from benchmarks.common.filling import Block, Page, Quote, at
 from benchmarks.common.table_parts import of_file
-from benchmarks.published_system.published_tables import full_size, published_system
+from benchmarks.published_system.published_tables import full_size, full_size_on_gpu, published_system
 from benchmarks.robustness.robustness_tables import robustness, robustness_of_generated
-from benchmarks.speed.speed_tables import against_commit, efficiency, where_time_goes
+from benchmarks.speed.speed_tables import against_commit, efficiency, efficiency_on_gpu, where_time_goes
 from benchmarks.unseen.unseen_tables import choices, falls, unseen
 
 BLOCKS = {
@@ -41,6 +41,13 @@ BLOCKS = {
     "published_system": Block("| mPLUG-Owl2-7B |", published_system),
     "full_size": Block(
         "| full size, random weights |", of_file("published_system/published_full_size.json", full_size)
+    ),
+    "full_size_on_gpu": Block(
+        "| full size on NVIDIA",
+        of_file("published_system/published_full_size_on_gpu.json", full_size_on_gpu),
+    ),
+    "efficiency_on_gpu": Block(
+        "| 512 x 512 on NVIDIA", of_file("speed/efficiency_on_gpu.json", efficiency_on_gpu)
     ),
     "efficiency": Block("| 512 x 512 |", of_file("speed/efficiency.json", efficiency)),
     "where_time_goes": Block("| part of a score |", of_file("speed/where_time_goes.json", where_time_goes)),
@@ -113,17 +120,19 @@ PAGES = {
         ),
     ),
     "docs/results.md": Page(
-        ("accuracy", "shifts", "unseen", "robustness", "efficiency"),
+        ("accuracy", "shifts", "unseen", "robustness", "efficiency", "efficiency_on_gpu"),
     ),
     "docs/score.md": Page(("cost",)),
-    "docs/published-system.md": Page(("full_size", "published_system")),
+    "docs/published-system.md": Page(("full_size", "full_size_on_gpu", "published_system")),
     "docs/adapt.md": Page(("adapting",)),
     "benchmarks/adapting/README.md": Page(("adapting", "adapting_by_generator")),
     "benchmarks/accuracy/README.md": Page(("accuracy", "accuracy_details", "data_sets")),
     "benchmarks/unseen/README.md": Page(("unseen", "choices", "falls")),
-    "benchmarks/speed/README.md": Page(("efficiency", "where_time_goes", "against_commit")),
+    "benchmarks/speed/README.md": Page(
+        ("efficiency", "efficiency_on_gpu", "where_time_goes", "against_commit")
+    ),
     "benchmarks/robustness/README.md": Page(("robustness", "robustness_of_generated")),
-    "benchmarks/published_system/README.md": Page(("full_size", "published_system")),
+    "benchmarks/published_system/README.md": Page(("full_size", "full_size_on_gpu", "published_system")),
     "benchmarks/command/README.md": Page(("score_command", "cost", "shards")),
     "benchmarks/ablations/README.md": Page(("ablations", "precision")),
 }

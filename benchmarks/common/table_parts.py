@@ -82,7 +82,8 @@ def milliseconds(spread: dict[str, float]) -> str:
 
 def source(result: dict[str, Any]) -> str:
     """Command, date, machine and commit of a result, and what there is to know of its record."""
-    facts = [f"{result['cpu']}, {result['cores']} cores, {result['threads']} used"]
+    gpu = f"{result['gpu']}, " if result.get("gpu") else ""
+    facts = [f"{gpu}{result['cpu']}, {result['cores']} cores, {result['threads']} used"]
     facts += [", ".join(f"{name} {result['versions'][name]}" for name in ("pyiqa", "torch"))]
     if "weights_sha256" in result:
         facts.append(f"weights {result['weights_sha256'][:12]}")

@@ -13,9 +13,9 @@ RELEASED, NEEDED, OURS = "four passes", "two passes", "encode"
 
 def published_system(results: Path) -> str:
     """What the published system costs beside plain passes and a literal reading."""
-    language_model, branch = (
-        read(results, "published_system/language_model.json"),
-        read(results, "published_system/published_branch.json"),
+    language_model, on_a_gpu, branch = (
+        read(results, f"published_system/{name}.json")
+        for name in ("language_model", "language_model_on_gpu", "published_branch")
     )
     measured = language_model["cpu_bfloat16"]
     apart = measured["vectors_float32"]
@@ -25,13 +25,17 @@ def published_system(results: Path) -> str:
         f"by at most {branch['max_relative_score_difference']:.1e} of themselves. Peak memory of the large "
         f"model with {measured['layers']} layers: {measured['peak_memory_mib'] / 1024:.1f} GiB."
     )
-    if "cuda" in language_model:
-        notes += f" CUDA: {language_model['cuda']}."
-    parts = [large_model(language_model), *on_gpu(language_model), quality_branch(branch), notes]
-    return "\n\n".join([*parts, f"{source(language_model)}  \n{source(branch)}"])
+    parts = [large_model(language_model), on_gpu(on_a_gpu), quality_branch(branch), notes]
+    sources = (source(result) for result in (language_model, on_a_gpu, branch))
+    return "\n\n".join([*parts, "  \n".join(sources)])
 
 
-def full_size(result: dict[str, Any]) -> str:
+def full_size_on_gpu(result: dict[str, Any]) -> str:
+    """The same where the metrics have a GPU."""
+    return full_size(result, f"full size on {result['gpu']}, random weights")
+
+
+def full_size(result: dict[str, Any], what: str = "full size, random weights") -> str:
     """Seconds and peak memory of importing the published files, and of scores from them."""
     steps = [(f"import, {name.replace('_', ' ')}", entry) for name, entry in result["import"].items()]
     rows = [[name, f"{entry['seconds']:.0f}", _gib(entry)] for name, entry in steps]
@@ -43,9 +47,9 @@ def full_size(result: dict[str, Any]) -> str:
                 f"{entry['until_the_first_score_seconds']:.0f}",
                 _gib(entry),
             ],
-            [f"`{metric}`, each further score", f"{further['median']:.1f}", ""],
+            [f"`{metric}`, each further score", f"{further['median']:.2g}", ""],
         ]
-    table = markdown(["full size, random weights", "seconds", "peak memory, GiB"], rows)
+    table = markdown([what, "seconds", "peak memory, GiB"], rows)
     return f"{table}\n\n{source(result)}"
 
 
@@ -78,7 +82,7 @@ def large_model(result: dict[str, Any]) -> str:
     return markdown([*head, "ours", "four / ours (quartiles)", "two / ours (quartiles)"], rows)
 
 
-def on_gpu(result: dict[str, Any]) -> list[str]:
+def on_gpu(result: dict[str, Any]) -> str:
     """Images per second on a GPU in each way, by precision and batch."""
     rows = [
         [
@@ -91,15 +95,13 @@ def on_gpu(result: dict[str, Any]) -> list[str]:
         if key.startswith("cuda_")
         for count, entry in measured["by_batch"].items()
     ]
-    if not rows:
-        return []
     head = [
-        f"full size on {result['gpu']}, images / s: precision, batch",
+        f"all 32 layers on {result['gpu']}, images / s: precision, batch",
         "four passes",
         "two passes",
         "ours",
     ]
-    return [markdown([*head, "four / ours (quartiles)", "two / ours (quartiles)", "peak, ours, GiB"], rows)]
+    return markdown([*head, "four / ours (quartiles)", "two / ours (quartiles)", "peak, ours, GiB"], rows)
 
 
 def quality_branch(result: dict[str, Any]) -> str:

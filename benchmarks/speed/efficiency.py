@@ -101,7 +101,7 @@ def measure(
         times = interleaved(calls, options.rounds, device, f"{device} {precision}", LONGEST)
         result: dict[str, Any] = {}
         if device == "cuda":
-            result["peak_memory_mib_by_batch"] = {str(n): gpu_memory(call) for n, call in batches.items()}
+            result["memory_rise_mib_by_batch"] = {str(n): gpu_memory(call) for n, call in batches.items()}
     of_batch = {n: times[OURS if n == 1 else f"batch of {n}"] for n in batches}
     of_side = {side: times[OURS if side == SIDE else f"side {side}"] for side in sides}
     return result | {
@@ -115,11 +115,12 @@ def measure(
 
 
 def gpu_memory(call: Callable[[], Any]) -> float:
-    """Most memory that tensors take on the GPU during a call, in MiB."""
+    """Most memory that tensors take on the GPU during a call over what they take before, in MiB."""
+    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     call()
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / 2**20
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def alone(name: str, untrained: bool, folder: Path) -> dict[str, float]:

@@ -8,30 +8,16 @@ from benchmarks.common.table_parts import NONE, markdown, milliseconds, source, 
 
 
 def efficiency(result: dict[str, Any]) -> str:
-    """Time, memory and throughput on each device."""
+    """Time, memory and throughput on the CPU."""
     own = result["in_own_process"]
-    devices = {
-        key.replace("_", ", "): result[key]
-        for key in ("cpu_float32", "cuda_float32", "cuda_bfloat16")
-        if key in result
-    }
-    rows = []
-    for name in result["cpu_float32"]["latency_seconds"]:
-        crops = result["crops_an_image"].get(name, 1)
-        row = [name if crops == 1 else f"{name}, {crops} crops an image"]
-        for measured in devices.values():
-            taken, relative = measured["latency_seconds"].get(name), measured["time_over_ours"].get(name)
-            row += [milliseconds(taken) if taken else NONE, with_quartiles(relative) if relative else NONE]
+    head, rows = _times(result, ("cpu_float32",))
+    head += ["peak memory on the CPU, MiB", "loading, s", "files read, MiB"]
+    for name, row in zip(result["cpu_float32"]["latency_seconds"], rows, strict=True):
         entry = own.get(name)
         row += [
             NONE if entry is None else f"{entry[key]:.{digits}f}"
             for key, digits in (("peak_memory_increase_mib", 0), ("load_seconds", 2), ("weights_mib", 0))
         ]
-        rows.append(row)
-    columns = [
-        column for label in devices for column in (f"{label}: ms (quartiles)", "time / ours (quartiles)")
-    ]
-    head = [result["image"], *columns, "peak memory on the CPU, MiB", "loading, s", "files read, MiB"]
     overhead = " and ".join(
         f"{entry['median']:.2f} times as long as its {name}"
         for name, entry in result["cpu_float32"]["ours_over"].items()
@@ -48,12 +34,35 @@ def efficiency(result: dict[str, Any]) -> str:
         )
     if result.get("not_built"):
         facts += f" Could not be built here: {', '.join(result['not_built'])}."
-    parts = [markdown(head, rows), facts]
-    for label, measured in devices.items():
-        parts += throughput(label, measured)
-    if "cuda" in result:
-        parts.append(f"CUDA: {result['cuda']}.")
+    of_ours = throughput("cpu, float32", result["cpu_float32"])
+    return "\n\n".join([markdown(head, rows), facts, *of_ours, source(result)])
+
+
+def efficiency_on_gpu(result: dict[str, Any]) -> str:
+    """Time and throughput on a GPU, in both precisions of the other metrics."""
+    head, rows = _times(result, ("cuda_float32", "cuda_bfloat16"))
+    head[0] += f" on {result['gpu']}"
+    parts = [markdown(head, rows)]
+    if result["not_built"]:
+        parts.append(f"Could not be built there: {', '.join(result['not_built'])}.")
+    parts += throughput("cuda", result["cuda_float32"])
     return "\n\n".join([*parts, source(result)])
+
+
+def _times(result: dict[str, Any], devices: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table: time of each metric, and against ours, on some devices."""
+    head = [result["image"]]
+    for device in devices:
+        head += [f"{device.replace('_', ', ')}: ms (quartiles)", "time / ours (quartiles)"]
+    rows = []
+    for name in result[devices[0]]["latency_seconds"]:
+        crops = result["crops_an_image"].get(name, 1)
+        row = [name if crops == 1 else f"{name}, {crops} crops an image"]
+        for measured in (result[device] for device in devices):
+            taken, relative = measured["latency_seconds"].get(name), measured["time_over_ours"].get(name)
+            row += [milliseconds(taken) if taken else NONE, with_quartiles(relative) if relative else NONE]
+        rows.append(row)
+    return head, rows
 
 
 def throughput(label: str, measured: dict[str, Any]) -> list[str]:
@@ -61,10 +70,9 @@ def throughput(label: str, measured: dict[str, Any]) -> list[str]:
     batches, sides = measured["images_per_second_by_batch"], measured["latency_seconds_by_side"]
     by_batch = ["images / s", *(f"{entry['median']:.3g}" for entry in batches.values())]
     rows = [by_batch]
-    if "peak_memory_mib_by_batch" in measured:
-        rows.append(
-            ["peak memory, MiB", *(f"{peak:.0f}" for peak in measured["peak_memory_mib_by_batch"].values())]
-        )
+    if "memory_rise_mib_by_batch" in measured:
+        rises = measured["memory_rise_mib_by_batch"].values()
+        rows.append(["memory over its weights, MiB", *(f"{rise:.0f}" for rise in rises)])
     by_side = ["ms (quartiles)", *map(milliseconds, sides.values())]
     return [
         markdown([f"{label}: batch", *batches], rows),

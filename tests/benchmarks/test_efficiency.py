@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed import efficiency, speed_tables
+from benchmarks.speed import efficiency, efficiency_on_gpu, speed_tables
 from pyiqa_ma_agiqa.compact.preprocessing import ENCODER_SIDE
 
 
@@ -44,7 +44,6 @@ def run(monkeypatch, tmp_path):
         monkeypatch.setattr(efficiency, "each_in_its_own_process", lambda _: (own, {"arniqa": "no file"}))
         monkeypatch.setattr(efficiency, "create", lambda name, *_: StandIn(calls[name], name in fails))
         monkeypatch.setattr(efficiency, "import_seconds", lambda: efficiency.spread(np.array([0.01])))
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         words = ["--untrained", "--threads", "1", "--out", str(tmp_path), *words]
         monkeypatch.setattr("sys.argv", ["efficiency.py", *words])
         efficiency.main()
@@ -85,6 +84,45 @@ def test_a_metric_that_fails_in_a_precision_is_skipped(run):
     assert cpu["skipped"] == {"musiq": "not in this precision"}
     assert set(cpu["time_over_ours"]) == {"maniqa"}
     assert set(cpu["latency_seconds"]) == {"ma_agiqa", "maniqa", "backbone passes", "bare networks"}
+
+
+def test_on_a_gpu_both_precisions_are_measured(monkeypatch, tmp_path):
+    asked = []
+
+    def create(name, device, untrained):
+        assert device == "cuda" and untrained
+        if name == "arniqa":
+            raise AttributeError("no such file\nat all")
+        return StandIn([])
+
+    def measure(metrics, device, precision, options):
+        asked.append((sorted(metrics), device, precision, options.batches))
+        times = {name: {"median": 0.02, "low_quartile": 0.01, "high_quartile": 0.03} for name in metrics}
+        ratio = {"median": 2.0, "low_quartile": 1.5, "high_quartile": 2.5}
+        return {
+            "latency_seconds": times,
+            "time_over_ours": {"musiq": ratio} if precision == "float32" else {},
+            "images_per_second_by_batch": {"16": {"median": 350.0}},
+            "latency_seconds_by_side": {"512": times["ma_agiqa"]},
+            "memory_rise_mib_by_batch": {"16": 949.4},
+        }
+
+    words = ["--untrained", "--others", "musiq", "arniqa", "--batches", "16", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["efficiency_on_gpu.py", *words])
+    for name, value in (("create", create), ("measure", measure)):
+        monkeypatch.setattr(efficiency_on_gpu, name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no GPU is at hand"):
+        efficiency_on_gpu.main()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X1")
+    efficiency_on_gpu.main()
+    assert asked == [(["ma_agiqa", "musiq"], "cuda", kind, [16]) for kind in ("float32", "bfloat16")]
+    text = speed_tables.efficiency_on_gpu(json.loads((tmp_path / "efficiency_on_gpu.json").read_text()))
+    assert text.startswith("| 512 x 512 on NVIDIA X1 | cuda, float32: ms (quartiles) |")
+    assert "| musiq, 20 crops an image | 20 (10–30) | 2.00 (1.50–2.50) | 20 (10–30) | – |" in text
+    assert "| memory over its weights, MiB | 949 |" in text and "NVIDIA X1, " in text
+    assert "Could not be built there: arniqa." in text
 
 
 def test_a_metric_that_cannot_be_built_is_left_out_but_ours_is_an_error(monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.published_system import language_model, published_branch, random_published
+from benchmarks.published_system import language_model, published_branch, published_tables, random_published
 from benchmarks.published_system import published_full_size as full_size
 
 from ..conftest import ROOT
@@ -60,6 +60,33 @@ def test_from_a_file_brought_by_hand_to_a_score(tmp_path, monkeypatch):
     for step in (*result["import"].values(), score):
         assert step["peak_memory_mib"] > 50
     assert not list((tmp_path / "work").iterdir()), "what was written is deleted"
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_only_one_of_the_scripts_lets_metrics_see_a_gpu(tmp_path, monkeypatch, on_gpu):
+    seen = []
+
+    def run(command, environ):
+        seen.append(environ.get("CUDA_VISIBLE_DEVICES"))
+        return full_size.Run(1.0, 2.0, "", [])
+
+    def scored(metric, images, environ):
+        seen.append(environ.get("CUDA_VISIBLE_DEVICES"))
+        spread = {"median": 0.123, "low_quartile": 0.1, "high_quartile": 0.2}
+        seconds = {"until_the_first_score_seconds": 3.0, "each_further_score_seconds": spread}
+        return seconds | {"peak_memory_mib": 2048.0}
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(full_size, "run", run)
+    monkeypatch.setattr(full_size, "scored", scored)
+    size = full_size.Size(tiny_config(hidden=32), 10_000_000, thin=True)
+    full_size.main(["--folder", str(tmp_path), "--out", str(tmp_path), "--threads", "1"], size, on_gpu)
+    assert seen == [None if on_gpu else ""] * 3
+    name = "published_full_size_on_gpu.json" if on_gpu else "published_full_size.json"
+    result = json.loads((tmp_path / name).read_text()) | {"gpu": "NVIDIA X1"}
+    table = published_tables.full_size_on_gpu(result)
+    assert table.startswith("| full size on NVIDIA X1, random weights | seconds | peak memory, GiB |")
+    assert "each further score | 0.12 |" in table
 
 
 def test_a_step_that_fails_is_told(tmp_path):
