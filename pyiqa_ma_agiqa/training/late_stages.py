@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from .device import DEVICE
 
-SIXTEEN_BITS = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
+SIXTEEN_BITS = DEVICE.type == "cuda" or any(
+    torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16")
+)
 """Whether the machine multiplies bfloat16 faster than float32."""
 HIGHEST = 6.0
 """Of ReLU6."""
