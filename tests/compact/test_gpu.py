@@ -7,11 +7,13 @@ one image of five: a few images agree by luck.
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from pyiqa_ma_agiqa.compact import preprocessing
+from pyiqa_ma_agiqa.compact.arithmetic.exact import largest_size
 from pyiqa_ma_agiqa.compact.semantic import WIDTH, SemanticEncoder
 
 from ..images import batch
@@ -33,6 +35,14 @@ def test_interpolation_by_products_gives_the_same_floats(encoder, grid):
     found = preprocessing._by_products(encoder.positions[None], grid)[0].float()
     assert found.shape == (WIDTH, *grid)
     assert torch.equal(found.flatten(1).t(), encoder.positions_for(*grid))
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((5, 7, 64), -1), ((2, 1, 3, 19, 64), (-2, -1)), ((1, 1), 0)])
+def test_the_norm_that_a_gpu_takes_is_the_largest_size(shape, dim):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = values.abs().amax(dim, keepdim=True)
+    assert torch.equal(torch.linalg.vector_norm(values, math.inf, dim, keepdim=True), expected)
+    assert torch.equal(largest_size(values, dim), expected)
 
 
 @needs_gpu

@@ -97,10 +97,9 @@ def attend(query_key_value: torch.Tensor) -> torch.Tensor:
     Queries, keys and values of a head are rounded on one step, probabilities to 15 bits.
     """
     count, tokens, _, heads, width = query_key_value.shape
-    query, key, value = query_key_value.permute(2, 0, 3, 1, 4)
-    query, query_step = rounded(query, QUERY_KEY, (-2, -1))
-    key, key_step = rounded(key, QUERY_KEY, (-2, -1))
-    value, value_step = rounded(value, VALUE, (-2, -1))
+    query_key, value = query_key_value.permute(2, 0, 3, 1, 4).split((2, 1))
+    (query, key), (query_step, key_step) = rounded(query_key, QUERY_KEY, (-2, -1))
+    value, value_step = rounded(value[0], VALUE, (-2, -1))
     factor = (query_step * key_step * width**-0.5).flatten(0, 1)
     value_step = (value_step / PROBABILITY).flatten(0, 1)
     query, key, value = (whole.flatten(0, 1) for whole in (query, key, value))
