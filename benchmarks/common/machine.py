@@ -95,6 +95,12 @@ def circumstances(arguments: list[str] | None = None) -> dict[str, Any]:
     }
 
 
+def need_gpu(otherwise: str) -> None:
+    """End the script where there is no GPU, with the name of the one that does without."""
+    if not torch.cuda.is_available():
+        raise SystemExit(f"no GPU is at hand; see `python -m benchmarks.{otherwise}`")
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a result file with 6 significant digits; figures that are not finite become null."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Interleaved timing, and memory of the running process."""
+"""Interleaved timing, and memory of the running process and of its GPU."""
 
 from __future__ import annotations
 
@@ -74,3 +74,11 @@ def memory_mib(field: str) -> float:
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise ValueError(f"/proc/self/status has no {field}")
+
+
+def gpu_peak_mib(call: Callable[[], Any]) -> float:
+    """Most memory that tensors take on the GPU during a call, those of before among them, in MiB."""
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 2**20

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.machine import circumstances, write_json
-from benchmarks.common.timing import interleaved, spread
+from benchmarks.common.machine import circumstances, need_gpu, write_json
+from benchmarks.common.timing import gpu_peak_mib, interleaved, spread
 from benchmarks.published_system.language_model import (
     FULL,
     apart,
@@ -28,35 +28,28 @@ from benchmarks.published_system.language_model import (
     random_model,
     ratios,
 )
+from pyiqa_ma_agiqa.mplug_owl2.encoder import QUANTISED
 
-PRECISIONS = ("bf16", "fp16", "8bit", "4bit")
+PRECISIONS = ("bf16", "fp16", *QUANTISED)
 
 
 @torch.inference_mode()
-def on_gpu(
-    precision: str, layers: int, batches: Sequence[int], rounds: int, device: str = "cuda"
-) -> dict[str, Any]:
+def on_gpu(precision: str, batches: Sequence[int], rounds: int) -> dict[str, Any]:
     """Images per second and peak memory of all ways by batch size."""
     began = time.perf_counter()
-    model = random_model(layers, precision, device)
+    model = random_model(FULL, precision, "cuda")
     result: dict[str, Any] = {
         "building_seconds": time.perf_counter() - began,
         "weights_mib": torch.cuda.memory_allocated() / 2**20,
         "by_batch": {},
     }
     for count in batches:
-        calls = calls_on(model, count, device)
-        times = interleaved(calls, rounds, device, f"{precision}, batch {count}")
-        peaks = {}
-        for name, call in calls.items():
-            torch.cuda.reset_peak_memory_stats()
-            call()
-            torch.cuda.synchronize()
-            peaks[name] = torch.cuda.max_memory_allocated() / 2**20
+        calls = calls_on(model, count, "cuda")
+        times = interleaved(calls, rounds, "cuda", f"{precision}, batch {count}")
         result["by_batch"][str(count)] = {
             "images_per_second": {name: spread(count / values) for name, values in times.items()},
             "time_over_ours": ratios(times),
-            "peak_memory_mib": peaks,
+            "peak_memory_mib": {name: gpu_peak_mib(call) for name, call in calls.items()},
             "vectors": apart(calls),
         }
     return result
@@ -71,12 +64,11 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no GPU is at hand; see `python -m benchmarks.published_system.language_model`")
+    need_gpu("published_system.language_model")
     torch.manual_seed(0)
     result: dict[str, Any] = {"image": "448 x 448", "weights": "random"}
     for precision in PRECISIONS:
-        result[f"cuda_{precision}"] = on_gpu(precision, FULL, options.batches, options.rounds)
+        result[f"cuda_{precision}"] = on_gpu(precision, options.batches, options.rounds)
         gc.collect()
         torch.cuda.empty_cache()
     result |= circumstances()

@@ -8,11 +8,9 @@ GPU's: that stands in language_model_on_gpu.json. Writes published_full_size_on_
 
 from __future__ import annotations
 
-import torch
-
+from benchmarks.common.machine import need_gpu
 from benchmarks.published_system.published_full_size import main
 
 if __name__ == "__main__":
-    if not torch.cuda.is_available():
-        raise SystemExit("no GPU is at hand; `python -m benchmarks.published_system.published_full_size`")
+    need_gpu("published_system.published_full_size")
     main(on_gpu=True)

@@ -47,7 +47,7 @@ def full_size(result: dict[str, Any], what: str = "full size, random weights") -
                 f"{entry['until_the_first_score_seconds']:.0f}",
                 _gib(entry),
             ],
-            [f"`{metric}`, each further score", f"{further['median']:.2g}", ""],
+            [f"`{metric}`, each further score", f"{further['median']:.3g}", ""],
         ]
     table = markdown([what, "seconds", "peak memory, GiB"], rows)
     return f"{table}\n\n{source(result)}"

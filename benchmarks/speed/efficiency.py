@@ -32,7 +32,7 @@ from tqdm import tqdm
 from benchmarks.common.machine import circumstances, write_json
 from benchmarks.common.metrics import weights_sha256
 from benchmarks.common.places import ROOT
-from benchmarks.common.timing import interleaved, memory_mib, spread
+from benchmarks.common.timing import gpu_peak_mib, interleaved, memory_mib, spread
 from benchmarks.speed.comparators import PEERS, create_random, crops_of, import_architecture
 from pyiqa_ma_agiqa.compact.shipped import shipped_weights
 
@@ -116,11 +116,8 @@ def measure(
 
 def gpu_memory(call: Callable[[], Any]) -> float:
     """Most memory that tensors take on the GPU during a call over what they take before, in MiB."""
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = torch.cuda.memory_allocated() / 2**20
+    return gpu_peak_mib(call) - before
 
 
 def alone(name: str, untrained: bool, folder: Path) -> dict[str, float]:
@@ -186,18 +183,24 @@ def import_seconds(repeats: int = 7) -> dict[str, float]:
     return spread(np.array([float(run.stdout) for run in runs]))
 
 
-def main() -> None:
-    """Command line; see the module's docstring."""
+def parser_of_rounds(description: str | None, batches: list[int]) -> argparse.ArgumentParser:
+    """A parser of what is measured, on whatever device; `batches` unless others are asked for."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--others", nargs="*", default=list(PEERS), metavar="NAME", help="of pyiqa's metrics")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--batches", nargs="+", type=int, default=batches)
     parser.add_argument("--sides", nargs="+", type=int, default=[256, 512, 1024, 2048])
     parser.add_argument("--untrained", action="store_true", help="random weights for ma_agiqa, for try-outs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    return parser
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    parser = parser_of_rounds(__doc__, batches=[1, 2, 4, 8, 16])
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -8,17 +8,15 @@ is the same in both. Needs a GPU that nobody else uses. Writes efficiency_on_gpu
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.machine import circumstances, write_json
+from benchmarks.common.machine import circumstances, need_gpu, write_json
 from benchmarks.common.metrics import weights_sha256
-from benchmarks.speed.comparators import PEERS, crops_of
-from benchmarks.speed.efficiency import OURS, SIDE, create, measure
+from benchmarks.speed.comparators import crops_of
+from benchmarks.speed.efficiency import OURS, SIDE, create, measure, parser_of_rounds
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -38,18 +36,8 @@ def build(names: tuple[str, ...], untrained: bool) -> tuple[dict[str, Any], dict
 
 def main() -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--others", nargs="*", default=list(PEERS), metavar="NAME", help="of pyiqa's metrics")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
-    parser.add_argument("--sides", nargs="+", type=int, default=[256, 512, 1024, 2048])
-    parser.add_argument("--untrained", action="store_true", help="random weights for ma_agiqa, for try-outs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no GPU is at hand; `python -m benchmarks.speed.efficiency` measures the CPU")
+    options = parser_of_rounds(__doc__, batches=[1, 4, 16, 64]).parse_args()
+    need_gpu("speed.efficiency")
     torch.manual_seed(0)
     metrics, not_built = build((OURS, *options.others), options.untrained)
     result: dict[str, Any] = {

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..compact.arithmetic.machine import processor_has
 from .device import DEVICE
 
-SIXTEEN_BITS = DEVICE.type == "cuda" or any(
-    torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16")
-)
+SIXTEEN_BITS = DEVICE.type == "cuda" or processor_has("amx_bf16", "avx512_bf16")
 """Whether the machine multiplies bfloat16 faster than float32."""
 HIGHEST = 6.0
 """Of ReLU6."""

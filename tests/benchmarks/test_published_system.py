@@ -86,7 +86,7 @@ def test_only_one_of_the_scripts_lets_metrics_see_a_gpu(tmp_path, monkeypatch, o
     result = json.loads((tmp_path / name).read_text()) | {"gpu": "NVIDIA X1"}
     table = published_tables.full_size_on_gpu(result)
     assert table.startswith("| full size on NVIDIA X1, random weights | seconds | peak memory, GiB |")
-    assert "each further score | 0.12 |" in table
+    assert "each further score | 0.123 |" in table
 
 
 def test_a_step_that_fails_is_told(tmp_path):

@@ -74,7 +74,7 @@ def gains_by_packing(device: torch.device) -> bool:
     """Whether products gain by weights that are packed: by much where the processor has AMX."""
     if not has_fast_products(device) or device.type != "cpu":
         return False
-    return bool(torch.cpu.get_capabilities().get("amx_int8")) and _is_exact_packed_product()
+    return processor_has("amx_int8") and _is_exact_packed_product()
 
 
 def gains_by_pieces(device: torch.device) -> bool:
@@ -87,11 +87,16 @@ def gains_by_pieces(device: torch.device) -> bool:
 
 def _multiplies_bytes() -> bool:
     """Whether the processor has instructions for it (VNNI); without them oneDNN saturates, or is slow."""
+    return processor_has("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def processor_has(*names: str) -> bool:
+    """Whether the processor has one of some sets of instructions, by PyTorch's names."""
     try:
         capabilities = torch.cpu.get_capabilities()
     except (AttributeError, RuntimeError):
         return False
-    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return any(capabilities.get(name) for name in names)
 
 
 def _is_exact_product(device: torch.device) -> bool:
